@@ -107,9 +107,8 @@ class AskedRequest:
     def tools(self) -> list[str]:
         """The names of the declared tools."""
         tools = self._fields.get("tools")
-        functions = (
-            [each.get("function") for each in tools if isinstance(each, dict)] if isinstance(tools, list) else []
-        )
+        rows = [each for each in tools if isinstance(each, dict)] if isinstance(tools, list) else []
+        functions = [each.get("function") for each in rows]
         return [each["name"] for each in functions if isinstance(each, dict) and isinstance(each.get("name"), str)]
 
     @property

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from llama_client.testing.clock import FakeClock
     from llama_client.testing.script import FakeProvider
 
-_LLAMA = "llama"
-
 
 @pytest.fixture
 def llama_clock() -> FakeClock:
@@ -35,13 +33,23 @@ def llama(llama_clock: FakeClock) -> Iterator[FakeProvider]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     # Not when the fixture ends, so that it is the test that fails, and says why.
-    fake = getattr(item, "funcargs", {}).get(_LLAMA)
     try:
         result = yield
     except BaseException as error:
-        if hasattr(fake, "explain"):
+        if (fake := _fake_of(item)) is not None:
             fake.explain(error)
         raise
-    if hasattr(fake, "check"):
+    if (fake := _fake_of(item)) is not None:
         fake.check()
     return result
+
+
+def _fake_of(item: pytest.Item) -> FakeProvider | None:
+    """The test's own; None: it has none, and the kit is not even imported."""
+    found = getattr(item, "funcargs", {}).get("llama")
+    if found is None:
+        return None
+    from llama_client.testing.script import FakeProvider
+
+    # A project may have a fixture of that name for something else.
+    return found if isinstance(found, FakeProvider) else None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llama_client.testing.asked import AskedRequest
 
 Break = Literal["reset", "cut", "stall", "error"]
-"""How an answer breaks: the connection is reset, or closed; or nothing more comes; or an error is told in its middle."""
+"""How an answer breaks off: reset or closed connection, silence, or an error that is told in its middle."""
 _BREAKS = ("reset", "cut", "stall", "error")
 _NEVER_SENT = "is raised before anything is sent, so no provider can answer with it"
 
@@ -190,12 +190,7 @@ def fails(
         code = error.provider_code if code is None else code
         retry_after_s = error.retry_after_s if retry_after_s is None else retry_after_s
         error = type(error)
-    if not (isinstance(error, type) and issubclass(error, ProviderError)):
-        is_ours = isinstance(error, LlamaClientError) or (
-            isinstance(error, type) and issubclass(error, LlamaClientError)
-        )
-        name = error.__name__ if isinstance(error, type) else type(error).__name__
-        raise TypeError(f"{name} {_NEVER_SENT}" if is_ours else f"error: must be a class of ProviderError, got {name}")
+    _require_of_provider(error)
     if issubclass(error, StreamInterruptedError):
         raise ValueError('a stream is interrupted by an answer that breaks off: Reply("Hel", breaks="reset")')
     if issubclass(error, AllTargetsFailedError):
@@ -211,6 +206,16 @@ def fails(
     return failing
 
 
+def _require_of_provider(error: object) -> None:
+    kind = error if isinstance(error, type) else type(error)
+    if kind is not error or not issubclass(kind, ProviderError):
+        is_ours = issubclass(kind, LlamaClientError)
+        said = (
+            _NEVER_SENT if is_ours else "is no error of a provider: say a class of ProviderError, such as ServerError"
+        )
+        raise TypeError(f"{kind.__name__} {said}")
+
+
 def is_timeout(failing: Failing) -> bool:
     """Whether it is a silence."""
     return issubclass(failing.error, APITimeoutError)
@@ -218,7 +223,7 @@ def is_timeout(failing: Failing) -> bool:
 
 def require_times(times: int) -> None:
     """Refuses what is no count."""
-    if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+    if type(times) is not int or times < 1:
         raise ValueError(f"times: must be a whole number above 0, got {times!r}")
 
 

@@ -184,7 +184,7 @@ class FakeProvider(Script):
         Args:
             name: `groq`, or `groq/openai/gpt-oss-20b`: a configured name, and the provider's own model id.
         """
-        if not isinstance(name, str) or not name.strip("/"):
+        if not name.strip("/"):
             raise ValueError(f"name: must be a provider or provider/model, got {name!r}")
         with self._lock:
             self._listings.add(name)

@@ -52,7 +52,7 @@ _FORMS: dict[type[errors.ProviderError], _Form] = {
     ),
     errors.BadRequestError: _Form(400, None, _INVALID, "The request is invalid.", "invalid request"),
     errors.UnsupportedFeatureError: _Form(
-        400, "unsupported_parameter", _INVALID, "`tools` are not supported by this model: tool calling is not supported",
+        400, "unsupported_parameter", _INVALID, "tools are not supported by this model",
         "registry.ollama.ai/library/{model} does not support tools",
     ),
     errors.GenerationFailedError: _Form(
@@ -87,7 +87,7 @@ def told(failing: Failing, *, model: str, is_ollama: bool) -> tuple[int, dict[st
     message, code = failing.message or words, failing.code
     if is_ollama:
         # Its errors are a text. What else the script says stands beside it.
-        names = {"code": code} if code is not None else {}
+        names: dict[str, object] = {"code": code} if code is not None else {}
         if form.ollama is None or (failing.message is not None and form.code is not None):
             names = {"code": code or form.code}
         return status, {"error": message, **names, **_details(failing)}
