@@ -128,7 +128,7 @@ def secrets_of_address(url: str) -> list[str]:
 
 
 def _address(text: str) -> tuple[str, bool]:
-    if text == "sqlite" or text.startswith("sqlite:///"):
+    if text in ("sqlite", "memory") or text.startswith("sqlite:///"):
         return text, False
     shown = without_credentials(text, mark=MASK)
     return shown, shown != text

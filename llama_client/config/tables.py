@@ -90,6 +90,7 @@ MAX_BUDGET_USD = 9_000_000
 _CONTEXT = Context(prec=60)
 _WORDS = {"hour": "an hour", "day": "a day", "month": "a month", "total": "in total"}
 _SQLITE_FILE = "sqlite:///"
+_LEDGER_NAMES = ("sqlite", "memory")
 _POSTGRES = ("postgresql://", "postgres://")
 _WORD = r"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})"
 _POSTGRES_URL = re.compile(
@@ -125,13 +126,15 @@ def time_zone(name: str) -> str:
 
 def _ledger_url(value: object, info: ValidationInfo) -> object:
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
-    if not isinstance(text, str) or not (text == "sqlite" or text.startswith((_SQLITE_FILE, *_POSTGRES))):
-        raise broken_rule("", "must be 'sqlite', 'sqlite:///path/to/file' or 'postgresql://...'")
+    if not isinstance(text, str) or not (text in _LEDGER_NAMES or text.startswith((_SQLITE_FILE, *_POSTGRES))):
+        raise broken_rule("", "must be 'sqlite', 'sqlite:///path/to/file', 'postgresql://...' or 'memory'")
     if text.startswith(_POSTGRES):
         _check_postgres(text)
     if text.startswith(_SQLITE_FILE):
         path = text.removeprefix(_SQLITE_FILE)
-        if not path.strip() or "\0" in path or path == ":memory:":
+        if path == ":memory:":
+            raise broken_rule("", "must be 'memory' for a ledger that is in no file")
+        if not path.strip() or "\0" in path:
             raise broken_rule("", "must name a file after 'sqlite:///'")
         text = f"{_SQLITE_FILE}{_absolute(Path(path), info)}"
     return SecretStr(text)
@@ -142,8 +145,8 @@ class LedgerTable(ConfigTable):
 
     Attributes:
         enabled: Whether attempts are recorded.
-        url: `sqlite` (a file in the user's data folder), `sqlite:///path` or `postgresql://user:password@host/name`.
-            Budgets are kept there too.
+        url: `sqlite` (a file in the user's data folder), `sqlite:///path`, `postgresql://user:password@host/name` or
+            `memory` (for tests: of one client, and gone when it closes). Budgets are kept there too.
         retention_days: Rows older than this are deleted.
         flush_interval_s: The longest time from an attempt until its row is on disk; a killed process loses no more.
     """

@@ -54,7 +54,7 @@ def _of_ledger(ledger: Table, folder: Path, users: Table) -> Iterator[Problem]:
             if key in ledger and key not in users and ledger[key] is not True:
                 rule = 'set this only for a ledger beside or below itself, as with ledger.url = "sqlite:///ledger.db"; '
                 yield _refused(f"ledger.{key}", rule)
-    if url == "sqlite" or not isinstance(url, str):
+    if url in ("sqlite", "memory") or not isinstance(url, str):
         return
     if not (url.startswith("sqlite:///") and _is_inside(url.removeprefix("sqlite:///"), folder)):
         yield _refused("ledger.url", "only name a file beside or below itself; ")

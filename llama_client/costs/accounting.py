@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llama_client.config.schema import Config
     from llama_client.costs.budgets import Budgets
     from llama_client.costs.database import DatabaseLocation, Storage
+    from llama_client.costs.memory_database import MemoryDatabase
     from llama_client.costs.money import Calendar
     from llama_client.local_only import ConnectionGuard
 
@@ -53,6 +54,7 @@ class Accounting:
     budgets: Budgets | None
     # Streams that were dropped are still to be recorded.
     reaper: Reaper
+    database: Database
     request_ids: RequestIds = field(default_factory=RequestIds)
 
     def close(self) -> None:
@@ -61,6 +63,7 @@ class Accounting:
             self.budgets.close()
         if self.ledger is not None:
             self.ledger.close()
+        self.database.close()
 
     async def aclose(self) -> None:
         import asyncio
@@ -89,7 +92,7 @@ def open_accounting(
     tables = config.providers.items()
     machines = {name for name, table in tables if getattr(table, "machine_usd_per_hour", None) is not None}
     prices = PriceBook(config.prices, sellers, calendar)
-    accounting = Accounting(prices, Machines(frozenset(machines)), ledger, budgets, Reaper())
+    accounting = Accounting(prices, Machines(frozenset(machines)), ledger, budgets, Reaper(), database)
     accounting.reaper.leave_with(accounting)
     if ledger is not None:
         ledger.leave_with(accounting)
@@ -107,17 +110,22 @@ class Database:
         self._secret_url = config.ledger.url
         self._guard = guard
         url = self._url
+        self._memory: MemoryDatabase | None = None
+        if url == "memory":
+            from llama_client.costs.memory_database import MemoryDatabase
+
+            self._memory = MemoryDatabase()
         self._file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
         if url == "sqlite":
             self._file = platformdirs.user_data_path("llama-client", appauthor=False) / "ledger.db"
         parts = urlsplit(url)
-        # As libpq reads it. None: it is a file, or the URL names no host.
-        self.host = None if self._file is not None or parts.hostname is None else unquote(parts.hostname)
+        # As libpq reads it. None: it is SQLite, or the URL names no host.
+        self.host = unquote(parts.hostname) if self._is_postgres and parts.hostname is not None else None
         # Without the password.
-        self.name = (
-            f"postgresql://{parts.hostname or ''}{parts.path}" if self._file is None else f"sqlite:///{self._file}"
-        )
-        if self._file is None and (config.ledger.enabled or config.budgets):
+        self.name = url if self._file is None else f"sqlite:///{self._file}"
+        if self._is_postgres:
+            self.name = f"postgresql://{parts.hostname or ''}{parts.path}"
+        if self._is_postgres and (config.ledger.enabled or config.budgets):
             if find_spec("psycopg") is None:
                 raise MissingExtraError(
                     'ledger.url is a PostgreSQL database, which needs psycopg: pip install "llama-client[postgres]"',
@@ -130,9 +138,22 @@ class Database:
         return self._secret_url.get_secret_value()
 
     @property
+    def is_in_memory(self) -> bool:
+        return self._memory is not None
+
+    @property
+    def _is_postgres(self) -> bool:
+        return self._file is None and self._memory is None
+
+    def close(self) -> None:
+        """What is in memory is gone."""
+        if self._memory is not None:
+            self._memory.close()
+
+    @property
     def is_here(self) -> bool:
-        """Whether it is certainly on this machine: a file, or a server at loopback or a Unix socket."""
-        if self._file is not None:
+        """Whether it is certainly on this machine: SQLite, or a server at loopback or a Unix socket."""
+        if not self._is_postgres:
             return True
         fields = (field.partition("=") for field in urlsplit(self._url).query.split("&"))
         options = {unquote(name): unquote(value) for name, _, value in fields}
@@ -154,7 +175,9 @@ class Database:
     def place(self) -> DatabaseLocation:
         from llama_client.costs.database import DatabaseLocation
 
-        return DatabaseLocation(self.name, file=self._file, connect=None if self._file is not None else self._connect)
+        if self._memory is not None:
+            return DatabaseLocation(self.name, connect=self._memory.connect, is_in_memory=True)
+        return DatabaseLocation(self.name, file=self._file, connect=self._connect if self._is_postgres else None)
 
     def _connect(self) -> Any:
         import psycopg

@@ -193,15 +193,16 @@ class StorageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DatabaseLocation:
-    """Where the database is: an SQLite file, or PostgreSQL, which `connect` connects to."""
+    """Where the database is: an SQLite file, SQLite in memory, or PostgreSQL. `connect` connects to the other two."""
 
     name: str
     file: Path | None = None
     connect: Callable[[], Any] | None = None
+    is_in_memory: bool = False
 
     @property
     def is_sqlite(self) -> bool:
-        return self.file is not None
+        return self.file is not None or self.is_in_memory
 
     def exists(self) -> bool:
         """Whether the file exists: reading must not create it."""
@@ -237,7 +238,7 @@ class DatabaseLocation:
             raise StorageError(f"{self.name}: {why}") from error
 
     def engine(self, connect_to_file: Callable[[], sqlite3.Connection] | None) -> Engine:
-        url = "sqlite+pysqlite://" if self.connect is None else "postgresql+psycopg://"
+        url = "sqlite+pysqlite://" if self.is_sqlite else "postgresql+psycopg://"
         # Failures are logged, and rows hold tags.
         return sa.create_engine(url, creator=self.connect or connect_to_file, poolclass=NullPool, hide_parameters=True)
 
@@ -306,7 +307,7 @@ class Storage:
             reads_only = connection.get_execution_options().get(_READS_ONLY, False)
             connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
 
-        if file is not None:
+        if self.place.is_sqlite:
             sa.event.listen(engine, "begin", begin)
         return engine
 

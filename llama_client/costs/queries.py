@@ -68,6 +68,11 @@ class Reports:
             groups=[_group(key, sums) for key, sums in groups.items()] if by == "day" else _ranked(groups),
         )
 
+    def attempts(self) -> Sequence[Any]:
+        """Every attempt with what it is grouped by, in the order in which they were recorded."""
+        query = select(attempts, labels).join(labels, labels.c.id == attempts.c.label_id).order_by(attempts.c.id)
+        return self._connection.execute(query).all()
+
     def by_day(self, since: float | None, by: str) -> list[DayCosts]:
         found = []
         for day, start, end in self._days(since):

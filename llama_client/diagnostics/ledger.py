@@ -66,6 +66,9 @@ def examine_ledger(config: Config, guard: ConnectionGuard, clock: Clock, *, offl
         database = Database(config, guard)
     except LlamaClientError as error:
         return [_unusable("ledger", error)]
+    if database.is_in_memory:
+        message = "in memory: of one client, and gone when it closes, as are its budgets"
+        return [Finding("ledger", "money", database.name, "info", message), *_budgets([], config)]
     check = _LedgerCheck(config, database, clock)
     if check.file is not None:
         return list(check.of_file(check.file))

@@ -35,7 +35,7 @@ from llama_client.providers.services import SERVICES, plugin_problems
 from llama_client.redaction import Secrets, named_secrets
 
 # Words that a report needs, and which are often set as keys of servers that need none.
-_ORDINARY = frozenset({*SERVICES, "gguf", "default", "password", "postgres", "secret", "sqlite"})
+_ORDINARY = frozenset({*SERVICES, "gguf", "default", "memory", "password", "postgres", "secret", "sqlite"})
 # Jobs beside the providers', under names that no provider can have.
 _LEDGER, _HARDWARE = "/ledger", "/machine"
 

@@ -8,9 +8,9 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,24 @@ def run_statements(url: str, statements: Sequence[str]) -> None:
     with psycopg.connect(url) as postgres:
         for statement in statements:
             postgres.execute(statement.encode())
+
+
+@contextmanager
+def no_other_writer(url: str) -> Iterator[Callable[[str], object]]:
+    """Within it no other process writes to a database, or is about to; what is given runs a statement past the package."""
+    if url.startswith("sqlite"):
+        file = url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(file, timeout=60, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection.execute
+            connection.execute("COMMIT")
+        return
+    import psycopg
+
+    with psycopg.connect(url) as postgres:
+        # What each transaction of the package writes to first.
+        postgres.execute("LOCK TABLE llama_client_spending, llama_client_owners, llama_client_labels IN EXCLUSIVE MODE")
+        yield lambda statement: postgres.execute(statement.encode())
 
 
 def _made(configuration: dict[str, Any], calls: int, threads: int, ready: Any, results: Any) -> None:

@@ -23,7 +23,16 @@ from llama_client.costs.reservations import Reservation, Reserved, WorstCase
 from llama_client.testing.clock import FakeClock
 from llama_client.testing.loopback import Answer, Received, WireServer
 from llama_client.testing.seams import client_classes
-from tests.costs.buying import MAX_TOKENS, configuration, file_in, outcome, rows, run_statements, spending
+from tests.costs.buying import (
+    MAX_TOKENS,
+    configuration,
+    file_in,
+    no_other_writer,
+    outcome,
+    rows,
+    run_statements,
+    spending,
+)
 from tests.routing.asking import broken_after, timed
 
 SPENT = "SELECT settled_pico, reserved_pico FROM llama_client_spending"
@@ -154,9 +163,12 @@ def test_a_process_that_was_stopped_for_long_settles_at_its_cost(ledger_url: str
                 os._exit(0)
         while not gate.server.requests:
             time.sleep(0.01)
-        os.kill(child, signal.SIGSTOP)
-        # So much later.
-        run_statements(ledger_url, ["UPDATE llama_client_owners SET alive_until = alive_until - 3600"])
+        # Stopped while it writes, it would keep its lock.
+        with no_other_writer(ledger_url) as run_statement:
+            os.kill(child, signal.SIGSTOP)
+            os.waitpid(child, os.WUNTRACED)
+            # So much later.
+            run_statement("UPDATE llama_client_owners SET alive_until = alive_until - 3600")
         with LlamaClient(configuration(ledger_url, cheap, budgets=[budget()])) as other:
             assert outcome(other) == "0.00035"
             settles_at(ledger_url, TRUE_PICO + WORST_PICO)
