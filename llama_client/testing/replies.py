@@ -209,11 +209,8 @@ def fails(
 def _require_of_provider(error: object) -> None:
     kind = error if isinstance(error, type) else type(error)
     if kind is not error or not issubclass(kind, ProviderError):
-        is_ours = issubclass(kind, LlamaClientError)
-        said = (
-            _NEVER_SENT if is_ours else "is no error of a provider: say a class of ProviderError, such as ServerError"
-        )
-        raise TypeError(f"{kind.__name__} {said}")
+        no_error = "is no error of a provider: say a class of ProviderError, such as ServerError"
+        raise TypeError(f"{kind.__name__} {_NEVER_SENT if issubclass(kind, LlamaClientError) else no_error}")
 
 
 def is_timeout(failing: Failing) -> bool:

@@ -359,7 +359,8 @@ class FakeProvider(Script):
         from llama_client.testing.seams import using
 
         clock = None if self.clock is None else self.clock.clock
-        with using(clock=clock, interceptor=Played(self.play, self.clock)):
+        # What is played must not be counted, or limited, where real calls are.
+        with using(clock=clock, interceptor=Played(self.play, self.clock), ledger_url="memory"):
             yield self
 
     def __enter__(self) -> Self:
