@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from llama_client.testing.asgi import asgi_client
     from llama_client.testing.asked import AskedRequest
     from llama_client.testing.clock import FakeClock
     from llama_client.testing.completions import astream, completion, stream
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "AskedRequest": "asked",
     "FakeClock": "clock",
+    "asgi_client": "asgi",
     "astream": "completions",
     "completion": "completions",
     "stream": "completions",
@@ -39,6 +41,7 @@ __all__ = [
     "ScriptError",
     "ScriptedCall",
     "UnscriptedRequestError",
+    "asgi_client",
     "astream",
     "completion",
     "fails",
