@@ -53,7 +53,6 @@ def test_a_wrong_question_reaches_no_model(llama: FakeProvider, text: str, statu
         (OverloadedError, 503),
         (APITimeoutError, 504),
         (ServerError, 502),
-        (AuthenticationError, 502),
     ],
 )
 def test_a_failure_is_a_status(llama: FakeProvider, error: type[Exception], status: int) -> None:
