@@ -4,9 +4,10 @@ Run it after `pip install fastapi uvicorn pytest` by `pytest examples/test_web_a
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx
 import pytest
 from web_app import application, ask, configuration, hang_up, status_of
 
@@ -15,22 +16,22 @@ from llama_client import (
     ContextLengthError,
     InvalidRequestError,
     OverloadedError,
+    ProviderError,
     RateLimitError,
     ServerError,
 )
 from llama_client.testing import FakeProvider, Reply, asgi_client
 
 
-def visit(*visits: Any) -> tuple[list[str], list[str]]:
-    """What visitors at the same time get to read, and how their answers ended."""
+def visit(*visits: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> tuple[list[Any], list[str]]:
+    """What visitors at the same time get, and how their answers ended."""
+    outcomes: asyncio.Queue[str] = asyncio.Queue()
 
-    async def visiting() -> tuple[list[str], list[str]]:
-        outcomes: asyncio.Queue[str] = asyncio.Queue()
+    async def visiting() -> list[Any]:
         async with asgi_client(application(configuration("https://shop.example"), outcomes)) as web:
-            read: list[Awaitable[str]] = [each(web) for each in visits]
-            return await asyncio.gather(*read), [outcomes.get_nowait() for _ in range(outcomes.qsize())]
+            return await asyncio.gather(*(each(web) for each in visits))
 
-    return asyncio.run(visiting())
+    return asyncio.run(visiting()), [outcomes.get_nowait() for _ in range(outcomes.qsize())]
 
 
 @pytest.mark.parametrize(("route", "provider"), [("local", "gguf"), ("cloud", "shop"), ("breaking", "shop")])
@@ -55,7 +56,7 @@ def test_a_wrong_question_reaches_no_model(llama: FakeProvider, text: str, statu
         (ServerError, 502),
     ],
 )
-def test_a_failure_is_a_status(llama: FakeProvider, error: type[Exception], status: int) -> None:
+def test_a_failure_is_a_status(llama: FakeProvider, error: type[ProviderError], status: int) -> None:
     llama.says(error)
     assert visit(lambda web: ask(web, "Japan?", "cloud")) == ([f"{status}"], [])
 

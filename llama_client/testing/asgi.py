@@ -117,7 +117,8 @@ async def _first(outbox: asyncio.Queue[_Message], running: asyncio.Future[None])
     """The next message of an application; None: it has ended."""
     getting = asyncio.ensure_future(outbox.get())
     try:
-        await asyncio.wait({getting, running}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {getting, running}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         return getting.result() if getting.done() else None
     finally:
         getting.cancel()
