@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from llama_client.testing.asked import AskedRequest
     from llama_client.testing.clock import FakeClock
     from llama_client.testing.completions import astream, completion, stream
-    from llama_client.testing.replies import Failing, Reply, ScriptedCall, fails, tool_call
+    from llama_client.testing.replies import Reply, ScriptedCall, tool_call
     from llama_client.testing.script import FakeProvider, Script, ScriptError, UnscriptedRequestError
+    from llama_client.testing.script_failures import Failing, fails
 
 # Each by the module that has it, which is imported at its first use.
 _PLACES = {
@@ -21,10 +22,10 @@ _PLACES = {
     "astream": "completions",
     "completion": "completions",
     "stream": "completions",
-    "Failing": "replies",
+    "Failing": "script_failures",
     "Reply": "replies",
     "ScriptedCall": "replies",
-    "fails": "replies",
+    "fails": "script_failures",
     "tool_call": "replies",
     "FakeProvider": "script",
     "Script": "script",

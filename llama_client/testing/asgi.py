@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 
-
 _Message = MutableMapping[str, Any]
 AsgiApp = Callable[
     [MutableMapping[str, Any], Callable[[], Awaitable[_Message]], Callable[[_Message], Awaitable[None]]],

@@ -10,15 +10,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from llama_client.errors import (
-    AllTargetsFailedError,
-    APIConnectionError,
-    APITimeoutError,
-    LlamaClientError,
-    ProviderError,
-    StreamInterruptedError,
-)
+from llama_client.errors import ProviderError
 from llama_client.testing.loopback import Answer
+from llama_client.testing.script_failures import Failing, fails, require_times
 
 if TYPE_CHECKING:
     from llama_client.testing.asked import AskedRequest
@@ -26,7 +20,6 @@ if TYPE_CHECKING:
 Break = Literal["reset", "cut", "stall", "error"]
 """How an answer breaks off: reset or closed connection, silence, or an error that is told in its middle."""
 _BREAKS = ("reset", "cut", "stall", "error")
-_NEVER_SENT = "is raised before anything is sent, so no provider can answer with it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,102 +119,6 @@ class Reply:
         if self.tokens_per_s is not None and self.tokens_per_s <= 0:
             raise ValueError(f"tokens_per_s: must be above 0, got {self.tokens_per_s}")
         require_times(self.times)
-
-
-@dataclass(frozen=True, slots=True)
-class Failing:
-    """A failure; `fails` makes one.
-
-    Attributes:
-        error: The class with which an attempt fails.
-        message: The provider's words; None: usual ones.
-        status: The HTTP status; None: the usual one.
-        code: The provider's code; None: the usual one.
-        retry_after_s: The wait in seconds that is asked for.
-        headers: Of the response.
-        times: How often it fails.
-    """
-
-    error: type[ProviderError]
-    message: str | None = None
-    status: int | None = None
-    code: str | None = None
-    retry_after_s: float | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    times: int = 1
-
-
-def fails(
-    error: type[ProviderError] | ProviderError,
-    message: str | None = None,
-    *,
-    status: int | None = None,
-    code: str | None = None,
-    retry_after_s: float | None = None,
-    headers: Mapping[str, str] | None = None,
-    times: int = 1,
-) -> Failing:
-    """A failure: the provider answers as a real one would, so that an attempt fails with this class.
-
-    `APIConnectionError` is a server that is not there, `APITimeoutError` one that never answers: by a `FakeClock` the
-    client waits for its timeout, without one the timeout has passed at once.
-
-    Args:
-        error: The class, or an error whose message, status, code and wait count.
-        message: The provider's words.
-        status: The HTTP status.
-        code: The provider's code.
-        retry_after_s: The wait in seconds that it asks for.
-        headers: Further headers of the response.
-        times: How often it fails.
-
-    Raises:
-        ValueError: Such an answer would come out as another error.
-        TypeError: It is no error of a provider.
-
-    Example:
-        >>> from llama_client import RateLimitError
-        >>> fails(RateLimitError, retry_after_s=2, times=2).times
-        2
-    """
-    if isinstance(error, ProviderError):
-        message = message or str(error) or None
-        status = error.http_status if status is None else status
-        code = error.provider_code if code is None else code
-        retry_after_s = error.retry_after_s if retry_after_s is None else retry_after_s
-        error = type(error)
-    _require_of_provider(error)
-    if issubclass(error, StreamInterruptedError):
-        raise ValueError('a stream is interrupted by an answer that breaks off: Reply("Hel", breaks="reset")')
-    if issubclass(error, AllTargetsFailedError):
-        raise ValueError("AllTargetsFailedError is what the client says once each target has failed: let each fail")
-    require_times(times)
-    failing = Failing(error, message, status, code, retry_after_s, headers or {}, times)
-    if not issubclass(error, APIConnectionError):
-        from llama_client.testing.script_failures import require_true
-
-        require_true(failing)
-    elif (status, code, retry_after_s) != (None, None, None):
-        raise ValueError(f"{error.__name__} is no answer, so it has no status, code and retry_after_s")
-    return failing
-
-
-def _require_of_provider(error: object) -> None:
-    kind = error if isinstance(error, type) else type(error)
-    if kind is not error or not issubclass(kind, ProviderError):
-        no_error = "is no error of a provider: say a class of ProviderError, such as ServerError"
-        raise TypeError(f"{kind.__name__} {_NEVER_SENT if issubclass(kind, LlamaClientError) else no_error}")
-
-
-def is_timeout(failing: Failing) -> bool:
-    """Whether it is a silence."""
-    return issubclass(failing.error, APITimeoutError)
-
-
-def require_times(times: int) -> None:
-    """Refuses what is no count."""
-    if type(times) is not int or times < 1:
-        raise ValueError(f"times: must be a whole number above 0, got {times!r}")
 
 
 Plain: TypeAlias = (

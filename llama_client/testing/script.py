@@ -15,8 +15,8 @@ from llama_client.errors import ProviderError
 from llama_client.providers.http.http1 import NotConnectedError, ReadTimeoutError
 from llama_client.testing.asked import AskedRequest, Wanted
 from llama_client.testing.loopback import Answer, Received, silence
-from llama_client.testing.replies import Failing, Reply, Says, Scripted, fails, is_timeout, read, require_times
-from llama_client.testing.script_failures import failure_answer
+from llama_client.testing.replies import Reply, Says, Scripted, read
+from llama_client.testing.script_failures import Failing, fails, failure_answer, is_timeout, require_times
 from llama_client.testing.script_listings import Listings
 from llama_client.testing.spoken import spoken
 

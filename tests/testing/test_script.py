@@ -47,6 +47,12 @@ def no_sockets(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) 
         monkeypatch.setattr(socket, "getaddrinfo", refused)
 
 
+def finished(made: Any) -> ChatCompletion[Any]:
+    """The completion of a call, or of a stream that was read."""
+    completion: ChatCompletion[Any] = getattr(made, "completion", made)
+    return completion
+
+
 def ask(config: dict[str, Any], mode: str = "sync", **params: Any) -> ChatCompletion[Any]:
     """The completion of one call in one of the modes."""
     asked: dict[str, Any] = {"messages": MESSAGES, "stream": "stream" in mode, **params}
@@ -57,7 +63,7 @@ def ask(config: dict[str, Any], mode: str = "sync", **params: Any) -> ChatComple
             if asked["stream"]:
                 async for _ in made:
                     pass
-            return made.completion if asked["stream"] else made
+            return finished(made)
 
     if mode.startswith("async"):
         return asyncio.run(awaited())
@@ -65,7 +71,7 @@ def ask(config: dict[str, Any], mode: str = "sync", **params: Any) -> ChatComple
         made = client.chat.completions.create(**asked)
         if asked["stream"]:
             list(made)
-        return made.completion if asked["stream"] else made
+        return finished(made)
 
 
 @targets
@@ -219,7 +225,7 @@ def test_what_was_asked_can_be_read_in_the_same_words_for_each_dialect() -> None
     with FakeProvider() as fake:
         fake.always("Hum.")
         for target in TARGETS:
-            own = {} if target.startswith("gguf") else {"extra_headers": {"x-mine": "1"}}
+            own: dict[str, Any] = {} if target.startswith("gguf") else {"extra_headers": {"x-mine": "1"}}
             ask(fake.config(target), temperature=0.5, max_tokens=9, tools=[TOOL], **own)
     for target, asked in zip(TARGETS, fake.requests, strict=True):
         assert (asked.target, asked.text, asked.system) == (target, "Why do llamas hum?", "Be brief.")
@@ -252,13 +258,13 @@ def test_the_script_of_a_target_comes_before_that_of_its_provider_and_the_genera
 @modes
 def test_a_request_without_a_reply_is_an_error_at_once_and_at_the_end(mode: str) -> None:
     told = "no reply is scripted for request 2 to groq/openai/gpt-oss-20b: 'Why do llamas hum"
-    with pytest.raises(UnscriptedRequestError, match=told) as at_the_end, FakeProvider() as fake:  # noqa: PT012
-        fake.says("one")
+    fake = FakeProvider().says("one")
+    with pytest.raises(UnscriptedRequestError, match=told) as at_the_end, fake:  # noqa: PT012
         config = fake.config(GROQ, TOGETHER)
         ask(config, mode)
         with pytest.raises(UnscriptedRequestError, match=told) as caught:
             ask(config, mode)
-    assert [(each.outcome, each.sent) for each in caught.value.attempts] == [("error", False)]
+        assert [(each.outcome, each.sent) for each in caught.value.attempts] == [("error", False)]
     assert at_the_end.value.asked is not None
     assert len(fake.requests) == 2
 
