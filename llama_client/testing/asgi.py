@@ -37,15 +37,22 @@ async def asgi_client(app: AsgiApp, *, base_url: str = "http://testserver") -> A
         RuntimeError: The application failed to start.
 
     Example:
-        async with asgi_client(app) as web, web.stream("POST", "/answers", json={"text": "hi"}) as response:
-            async for line in response.aiter_lines():
-                print(line)
+        >>> async def app(scope, receive, send):
+        ...     await send({"type": "http.response.start", "status": 200})
+        ...     await send({"type": "http.response.body", "body": scope["path"].encode()})
+        >>> async def main():
+        ...     async with asgi_client(app) as web, web.stream("GET", "/hum") as response:
+        ...         return [text async for text in response.aiter_text()]
+        >>> asyncio.run(main())
+        ['/hum']
     """
     inbox: asyncio.Queue[_Message] = asyncio.Queue()
     outbox: asyncio.Queue[_Message] = asyncio.Queue()
     lifespan = asyncio.ensure_future(app({"type": "lifespan", "asgi": _ASGI, "state": {}}, inbox.get, outbox.put))
     inbox.put_nowait({"type": "lifespan.startup"})
     told = await _first(outbox, lifespan)
+    # An application without a lifespan refuses it by an error, or takes it for a request.
+    has_lifespan = told is not None and told["type"].startswith("lifespan.")
     if told is not None and told["type"] == "lifespan.startup.failed":
         raise RuntimeError(f"the application failed to start: {told.get('message', '')}")
     try:
@@ -53,8 +60,9 @@ async def asgi_client(app: AsgiApp, *, base_url: str = "http://testserver") -> A
             yield client
     finally:
         inbox.put_nowait({"type": "lifespan.shutdown"})
-        # An application without a lifespan has refused it by an error.
-        await asyncio.gather(lifespan, return_exceptions=told is None)
+        if not has_lifespan:
+            lifespan.cancel()
+        await asyncio.gather(lifespan, return_exceptions=not has_lifespan)
 
 
 class _Transport(httpx.AsyncBaseTransport):

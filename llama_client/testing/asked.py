@@ -47,7 +47,7 @@ class AskedRequest:
 
     @classmethod
     def of(cls, received: Received, number: int) -> AskedRequest:
-        """Reads a request.
+        """A request that came, read.
 
         Args:
             received: The request.

@@ -85,7 +85,7 @@ def stream(
     """A stream, as a client returns it, not yet read.
 
     Args:
-        pieces: Its text, a chunk each.
+        *pieces: Its text, a chunk each.
         tool_calls: The tools that it calls.
         reasoning: What is thought before.
         usage: Tokens: see `Reply`.
@@ -113,7 +113,7 @@ async def astream(
     """`stream`, for an event loop.
 
     Args:
-        pieces: Its text, a chunk each.
+        *pieces: Its text, a chunk each.
         tool_calls: The tools that it calls.
         reasoning: What is thought before.
         usage: Tokens: see `Reply`.

@@ -47,7 +47,7 @@ def tool_call(name: str, /, **arguments: object) -> ScriptedCall:
 
     Args:
         name: The tool.
-        arguments: Its arguments.
+        **arguments: Its arguments.
 
     Example:
         >>> tool_call("roll", sides=6).as_json

@@ -62,7 +62,7 @@ class Script:
         """Puts replies at the end of the queue; each is given to one request.
 
         Args:
-            replies: Each is a text; a dict or Pydantic object, said as JSON; `tool_call(...)` or a list of these; a
+            *replies: Each is a text; a dict or Pydantic object, said as JSON; `tool_call(...)` or a list of these; a
                 `Reply`; an error's class or `fails(...)`; an `Answer`, which is sent as it is; or a function of the
                 request that returns one of these (it is called in the client's thread, so it must not wait).
 
@@ -73,10 +73,10 @@ class Script:
             TypeError: A reply is none of these.
 
         Example:
-            >>> from llama_client.testing.script import FakeProvider
+            >>> from llama_client.testing import Reply, tool_call
             >>> with FakeProvider() as fake:
-            ...     fake.says("Hello", {"sides": 6}).left
-            2
+            ...     print(fake.says("Hello", {"sides": 6}, tool_call("roll", sides=6), Reply("Hum.", pace_s=0.1)).left)
+            4
         """
         read_replies = [read(each) for each in replies]
         with self._lock:
@@ -104,6 +104,9 @@ class Script:
             retry_after_s: The wait in seconds that it asks for.
             headers: Further headers of the response.
             times: How often it fails.
+
+        Returns:
+            The script, so that more can be said.
         """
         failing = fails(
             error, message, status=status, code=code, retry_after_s=retry_after_s, headers=headers, times=times
@@ -115,6 +118,9 @@ class Script:
 
         Args:
             reply: As of `says`.
+
+        Returns:
+            The script, so that more can be said.
         """
         always = read(reply)
         with self._lock:
@@ -159,11 +165,9 @@ class FakeProvider(Script):
 
     Example:
         >>> from llama_client import LlamaClient
-        >>> with FakeProvider() as fake:
-        ...     fake.says("They do not know the words.")
+        >>> with FakeProvider().says("They do not know the words.") as fake:
         ...     with LlamaClient(fake.config()) as client:
         ...         print(client.ask("Why do llamas hum?").text)
-        <FakeProvider: 1 reply left, 0 requests>
         They do not know the words.
         >>> fake.requests[0].text
         'Why do llamas hum?'
@@ -194,7 +198,10 @@ class FakeProvider(Script):
         """Adds models to what providers list as theirs; those of `on` and of known services are listed anyway.
 
         Args:
-            targets: Each as `provider/model`.
+            *targets: Each as `provider/model`.
+
+        Returns:
+            The fake itself.
         """
         with self._lock:
             for target in targets:
@@ -302,7 +309,13 @@ class FakeProvider(Script):
             AssertionError: There was none, or not so many. The message says what was asked instead.
 
         Example:
-            fake.assert_asked("llamas", target="groq", params={"temperature": 0}, times=1)
+            >>> from llama_client import LlamaClient
+            >>> with FakeProvider() as fake, LlamaClient(fake.config()) as client:
+            ...     print(fake.says("Hello").left, client.ask("Do llamas hum?", temperature=0).text)
+            1 Hello
+            >>> [asked] = fake.assert_asked("llamas", target="groq", params={"temperature": 0}, times=1)
+            >>> asked.target, asked.text
+            ('groq/openai/gpt-oss-20b', 'Do llamas hum?')
         """
         if times != 0 and times is not None:
             require_times(times)
@@ -342,7 +355,7 @@ class FakeProvider(Script):
         """A small configuration for code that has none: these targets, the first as default, without a ledger.
 
         Args:
-            targets: Each as `provider/model`; in their order they are the route `chat`. Without any:
+            *targets: Each as `provider/model`; in their order they are the route `chat`. Without any:
                 `groq/openai/gpt-oss-20b`.
 
         Raises:
