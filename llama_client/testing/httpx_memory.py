@@ -91,6 +91,14 @@ class _Body:
         except WireError as error:
             raise _of_httpx(error, self._request) from error
 
+    def _wait_s(self, pause_s: float) -> float:
+        """How much of a pause is waited for."""
+        wait_s = min(pause_s, self._read_s)
+        if math.isinf(wait_s):
+            # Without a timeout the test would wait for ever.
+            raise self._timed_out()
+        return wait_s
+
     def _timed_out(self) -> httpx.ReadTimeout:
         return httpx.ReadTimeout("The read operation timed out", request=self._request)
 
@@ -112,7 +120,7 @@ class _Stream(_Body, httpx.SyncByteStream):
 
     def _receive(self) -> None:
         while (pause_s := self._pause_s()) is not None:
-            wait_s = min(pause_s, self._read_s)
+            wait_s = self._wait_s(pause_s)
             # A silence without end and without a timeout would hang the test.
             (time.sleep if self._clock is None else self._clock.sleep)(wait_s)
             if pause_s > self._read_s:
@@ -136,7 +144,7 @@ class _AsyncStream(_Body, httpx.AsyncByteStream):
 
     async def _receive(self) -> None:
         while (pause_s := self._pause_s()) is not None:
-            wait_s = min(pause_s, self._read_s)
+            wait_s = self._wait_s(pause_s)
             await (asyncio.sleep if self._clock is None else self._clock.asleep)(wait_s)
             if pause_s > self._read_s:
                 raise self._timed_out()

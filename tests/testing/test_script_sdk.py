@@ -94,6 +94,14 @@ def test_a_request_without_a_reply_is_asked_once_and_told_at_the_end(provider: s
         assert len(fake.requests) == 1
 
 
+@colours
+def test_a_silence_without_a_timeout_ends_all_the_same(*, is_async: bool) -> None:
+    with FakeProvider() as fake:
+        fake.always(Reply("Hum", breaks="stall"))
+        with pytest.raises(groq.APITimeoutError):
+            ask(fake.config(*CONFIG), "groq", is_async=is_async, timeout=None)
+
+
 def test_other_endpoints_are_answered_in_bytes_and_its_list_of_models_anyway() -> None:
     with FakeProvider() as fake, LlamaClient(fake.config("acme/m")) as client:
         fake.on("acme").says(as_json({"object": "list", "data": [{"embedding": [0.5], "index": 0}], "model": "e"}))
