@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from llama_client.testing.clock import FakeClock
     from llama_client.testing.completions import astream, completion, stream
     from llama_client.testing.replies import Reply, ScriptedCall, tool_call
-    from llama_client.testing.script import FakeProvider, Script, ScriptError, UnscriptedRequestError
+    from llama_client.testing.script import FakeProvider
     from llama_client.testing.script_failures import Failing, fails
+    from llama_client.testing.script_queue import Script, ScriptError, UnscriptedRequestError
 
 # Each by the module that has it, which is imported at its first use.
 _PLACES = {
@@ -28,9 +29,9 @@ _PLACES = {
     "fails": "script_failures",
     "tool_call": "replies",
     "FakeProvider": "script",
-    "Script": "script",
-    "ScriptError": "script",
-    "UnscriptedRequestError": "script",
+    "Script": "script_queue",
+    "ScriptError": "script_queue",
+    "UnscriptedRequestError": "script_queue",
 }
 __all__ = [
     "AskedRequest",
