@@ -57,13 +57,31 @@ class Question(BaseModel):
     route: Literal["local", "cloud", "breaking"] = "local"
 
 
-def application(configuration: dict[str, Any], outcomes: "asyncio.Queue[str]") -> FastAPI:
+def configuration(cloud: str) -> dict[str, Any]:
+    """The models behind the routes; `cloud` is the address of the second one."""
+    return {
+        "default_model": "local",
+        "providers": {
+            # Two answers at once; more wait for their turn. So small a model needs no second thread.
+            "gguf": {"n_parallel": 2, "n_ctx": 1024, "n_threads": 1},
+            "shop": {"kind": "openai", "base_url": f"{cloud}/v1"},
+        },
+        "routes": {
+            "local": {"targets": ["gguf/smollm2-135m"]},
+            "cloud": {"targets": ["shop/openai/gpt-oss-20b"]},
+            "breaking": {"targets": [f"shop/{BREAKING_MODEL}"]},
+        },
+        "routing": {"retries": 0},
+    }
+
+
+def application(config: dict[str, Any], outcomes: "asyncio.Queue[str]") -> FastAPI:
     """The web application. `outcomes` gets how each answer ended."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         # One client for the process, opened on the loop that serves: it holds the model and the connections.
-        async with AsyncLlamaClient(configuration) as client:
+        async with AsyncLlamaClient(config) as client:
             app.state.client = client
             yield
 
@@ -169,25 +187,11 @@ async def visit(web: httpx.AsyncClient, outcomes: "asyncio.Queue[str]", outage: 
 
 async def main(cloud: str, outage: threading.Event) -> None:
     """Serves on a free port of this machine, in the same event loop as the visitors."""
-    configuration = {
-        "default_model": "local",
-        "providers": {
-            # Two answers at once; more wait for their turn. So small a model needs no second thread.
-            "gguf": {"n_parallel": 2, "n_ctx": 1024, "n_threads": 1},
-            "shop": {"kind": "openai", "base_url": f"{cloud}/v1"},
-        },
-        "routes": {
-            "local": {"targets": ["gguf/smollm2-135m"]},
-            "cloud": {"targets": ["shop/openai/gpt-oss-20b"]},
-            "breaking": {"targets": [f"shop/{BREAKING_MODEL}"]},
-        },
-        "routing": {"retries": 0},
-    }
     outcomes: asyncio.Queue[str] = asyncio.Queue()
     # Who asks before the server has started waits in this socket's queue.
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(application(configuration, outcomes), log_level="warning", timeout_graceful_shutdown=10)
-    server = uvicorn.Server(config)
+    app = application(configuration(cloud), outcomes)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=10))
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"
     try:

@@ -88,11 +88,13 @@ class Seams(NamedTuple):
         clock: The time of clients; None: the real one.
         random: The class of their random numbers.
         interceptor: What stands between them and their providers; None: nothing, or what the environment says.
+        ledger_url: What stands for the user's own ledger, and for one on a server; None: it is as configured.
     """
 
     clock: Clock | None = None
     random: type[random.Random] = random.Random
     interceptor: Interceptor | None = None
+    ledger_url: str | None = None
 
 
 class _BaseClient(OfThisProcess):
@@ -276,6 +278,8 @@ class _BaseClient(OfThisProcess):
             config = config.made_local_only(users.variable or str(users.file))
         closing = ClosingEvent()
         seams, store = cls._seams, ModelStore.of_user()
+        if seams.ledger_url is not None:
+            config = _with_ledger(config, seams.ledger_url)
         clock = seams.clock or Clock(sleep=closing.sleep, asleep=closing.asleep)
         providers = Providers(
             config,
@@ -330,6 +334,15 @@ def _interceptor_of_environment() -> Interceptor | None:
     # By name: the test kit stands above the clients.
     found: Interceptor = import_module("llama_client.testing.cassettes").of_environment()
     return found
+
+
+def _with_ledger(config: Config, url: str) -> Config:
+    """The same with another ledger, unless its own is a file that it names."""
+    from pydantic import SecretStr
+
+    if config.ledger.url.get_secret_value().startswith("sqlite:///"):
+        return config
+    return config.model_copy(update={"ledger": config.ledger.model_copy(update={"url": SecretStr(url)})})
 
 
 def _reserver(accounting: Accounting, providers: Providers) -> Reserver | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import platformdirs
@@ -19,7 +21,8 @@ from tests.lengths import values
 
 TIMEOUT_S = 120
 FOLDER = Path(__file__).parents[1] / "examples"
-EXAMPLES = sorted(FOLDER.glob("*.py"))
+EXAMPLES = sorted(each for each in FOLDER.glob("*.py") if not each.stem.startswith("test_"))
+TESTED = sorted(FOLDER.glob("test_*.py"))
 each = pytest.mark.parametrize(
     "example",
     values(EXAMPLES, long=[FOLDER / "lora_adapter.py"]),
@@ -111,3 +114,16 @@ def test_the_index_of_examples_says_what_each_needs(example: Path) -> None:
         needs_model(example),
         installed_for(example),
     )
+
+
+@pytest.mark.parametrize("tests", TESTED, ids=lambda path: path.stem)
+def test_the_tests_of_an_example_pass_in_a_project_of_their_own(tests: Path, tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "project", ignore=shutil.ignore_patterns("lora", "__pycache__"))
+    # Twice would be an error: once where the package was installed without it.
+    has_plugin = any(entry.name == "llama_client" for entry in entry_points(group="pytest11"))
+    plugin = [] if has_plugin else ["-p", "llama_client.testing.plugin"]
+    command = [sys.executable, "-m", "pytest", "-q", *plugin, tests.name]
+    done = subprocess.run(
+        command, cwd=tmp_path / "project", capture_output=True, timeout=TIMEOUT_S, check=False, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

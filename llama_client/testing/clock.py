@@ -108,8 +108,12 @@ class FakeClock:
         Args:
             seconds: How long.
         """
-        self.sleep(seconds)
+        self.slept.append(seconds)
+        until = self.now + seconds
+        # What other tasks sleep meanwhile passes at the same time.
         await asyncio.sleep(0)
+        with self._lock:
+            self.now = max(self.now, until)
 
     def wait(self, event: Event, seconds: float) -> None:
         """A wait that an event may end."""

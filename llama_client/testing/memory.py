@@ -60,8 +60,10 @@ class MemoryEndpoint:
 
     def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str], waits: Waits) -> MemoryAnswer:
         waits.wait_s()
+        # Before `sending`: a player that raises stands for a server that is not reached.
+        played = self._address.answer(method, path, body, headers)
         waits.sending()
-        answer = MemoryAnswer(self._address.answer(method, path, body, headers), waits, self._address.clock)
+        answer = MemoryAnswer(played, waits, self._address.clock)
         answer.begin()
         return answer
 
@@ -76,13 +78,15 @@ class AsyncMemoryEndpoint:
         self, method: str, path: str, body: bytes, headers: Mapping[str, str], waits: AsyncWaits
     ) -> AsyncMemoryAnswer:
         waits.wait_s()
+        # Before `sending`: a player that raises stands for a server that is not reached.
+        played = self._address.answer(method, path, body, headers)
         waits.sending()
-        answer = AsyncMemoryAnswer(self._address.answer(method, path, body, headers), waits, self._address.clock)
+        answer = AsyncMemoryAnswer(played, waits, self._address.clock)
         await answer.begin()
         return answer
 
 
-class _Source:
+class Source:
     """An answer on its way to the parser."""
 
     def __init__(self, answer: Answer) -> None:
@@ -118,7 +122,7 @@ class MemoryAnswer:
     follows_waits = True
 
     def __init__(self, answer: Answer, waits: Waits, clock: FakeClock | None) -> None:
-        self._source = _Source(answer)
+        self._source = Source(answer)
         self._waits = waits
         self._wait_for = wait_for_event if clock is None else clock.wait
         self._stopped = Event()
@@ -170,7 +174,7 @@ class AsyncMemoryAnswer:
     """An `AsyncAnswer` of an exchange."""
 
     def __init__(self, answer: Answer, waits: AsyncWaits, clock: FakeClock | None) -> None:
-        self._source = _Source(answer)
+        self._source = Source(answer)
         self._waits = waits
         self._wait_for = await_event if clock is None else clock.await_
         self._stopped = Event()

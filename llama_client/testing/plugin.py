@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from llama_client.testing.clock import FakeClock
     from llama_client.testing.faults import FaultServer
     from llama_client.testing.network import NetworkGuard
+    from llama_client.testing.script.fake_provider import FakeProvider
 
 _CASSETTE_MODES = ("replay", "once", "record", "refresh")
 
@@ -29,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def llama_clock() -> Iterator[FakeClock]:
-    """A clock that the test turns, for every client that it opens."""
+    """A clock that the test turns, for every client that it opens: waits return at once."""
     from llama_client.testing.clock import FakeClock
     from llama_client.testing.seams import using
 
@@ -39,12 +40,24 @@ def llama_clock() -> Iterator[FakeClock]:
 
 
 @pytest.fixture
-def no_network() -> Iterator[NetworkGuard]:
-    """Nothing in the test's process reaches another machine."""
-    from llama_client.testing.network import no_network
+def llama(llama_clock: FakeClock) -> Iterator[FakeProvider]:
+    """A `FakeProvider` on `llama_clock`, for every client that the test opens."""
+    from llama_client.testing.script.fake_provider import FakeProvider
 
-    with no_network() as guard:
-        yield guard
+    fake = FakeProvider(clock=llama_clock)
+    with fake.playing():
+        yield fake
+
+
+@pytest.fixture
+def cassette(request: pytest.FixtureRequest) -> Iterator[Cassette]:
+    """A cassette of this test's own, in the folder `cassettes` beside it; `--llama-cassettes` says what it does."""
+    from llama_client.testing.cassettes import cassette as opened
+    from llama_client.testing.cassettes.names import file_of_test
+
+    path = file_of_test(request.path, request.node.nodeid)
+    with opened(path, request.config.getoption("--llama-cassettes")) as tape:
+        yield tape
 
 
 @pytest.fixture
@@ -57,11 +70,34 @@ def fault_server() -> Iterator[FaultServer]:
 
 
 @pytest.fixture
-def cassette(request: pytest.FixtureRequest) -> Iterator[Cassette]:
-    """A cassette of this test's own, in the folder `cassettes` beside it; `--llama-cassettes` says what it does."""
-    from llama_client.testing.cassettes import cassette as opened
-    from llama_client.testing.cassettes.names import file_of_test
+def no_network() -> Iterator[NetworkGuard]:
+    """Nothing in the test's process reaches another machine."""
+    from llama_client.testing.network import no_network
 
-    path = file_of_test(request.path, request.node.nodeid)
-    with opened(path, request.config.getoption("--llama-cassettes")) as tape:
-        yield tape
+    with no_network() as guard:
+        yield guard
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    # Not when the fixture ends, so that it is the test that fails, and says why.
+    try:
+        result = yield
+    except BaseException as error:
+        if (fake := _fake_of(item)) is not None:
+            fake.explain(error)
+        raise
+    if (fake := _fake_of(item)) is not None:
+        fake.check()
+    return result
+
+
+def _fake_of(item: pytest.Item) -> FakeProvider | None:
+    """The test's own; None: it has none, and the kit is not even imported."""
+    found = getattr(item, "funcargs", {}).get("llama")
+    if found is None:
+        return None
+    from llama_client.testing.script.fake_provider import FakeProvider
+
+    # A project may have a fixture of that name for something else.
+    return found if isinstance(found, FakeProvider) else None

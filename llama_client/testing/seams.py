@@ -21,6 +21,7 @@ def using(
     clock: Clock | FakeClock | None = None,
     chance: type[random.Random] | None = None,
     interceptor: Interceptor | None = None,
+    ledger_url: str | None = None,
 ) -> Iterator[None]:
     """Within it, every client of this process that is opened has these; None: as before.
 
@@ -28,12 +29,14 @@ def using(
         clock: The time.
         chance: The class of random numbers.
         interceptor: What stands between the client and its providers.
+        ledger_url: What stands for the user's own ledger, and for one on a server.
     """
     before = _BaseClient._seams
     _BaseClient._seams = Seams(
         before.clock if clock is None else _plain(clock),
         before.random if chance is None else chance,
         before.interceptor if interceptor is None else interceptor,
+        before.ledger_url if ledger_url is None else ledger_url,
     )
     try:
         yield

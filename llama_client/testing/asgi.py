@@ -1,0 +1,150 @@
+"""An HTTPX client of a web application in this process, that reads answers as they come and can hang up.
+
+HTTPX's own ASGI transport and Starlette's test client hand an answer over when it has ended, so no stream can be tested
+with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+_Message = MutableMapping[str, Any]
+AsgiApp = Callable[
+    [MutableMapping[str, Any], Callable[[], Awaitable[_Message]], Callable[[_Message], Awaitable[None]]],
+    Awaitable[None],
+]
+"""An application: FastAPI's, Starlette's, Litestar's, Django's, ..."""
+# As Uvicorn 0.54 says, so that frameworks behave as behind it.
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+# Of the event loop: until a task that waits for the disconnection has cancelled the one that sends.
+_TURNS = 10
+
+
+@asynccontextmanager
+async def asgi_client(app: AsgiApp, *, base_url: str = "http://testserver") -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an application that has started, and shuts down at the end of the block.
+
+    Args:
+        app: The application.
+        base_url: What paths are below; nothing is connected to.
+
+    Raises:
+        RuntimeError: The application failed to start.
+
+    Example:
+        >>> async def app(scope, receive, send):
+        ...     await send({"type": "http.response.start", "status": 200})
+        ...     await send({"type": "http.response.body", "body": scope["path"].encode()})
+        >>> async def main():
+        ...     async with asgi_client(app) as web, web.stream("GET", "/hum") as response:
+        ...         return [text async for text in response.aiter_text()]
+        >>> asyncio.run(main())
+        ['/hum']
+    """
+    inbox: asyncio.Queue[_Message] = asyncio.Queue()
+    outbox: asyncio.Queue[_Message] = asyncio.Queue()
+    lifespan = asyncio.ensure_future(app({"type": "lifespan", "asgi": _ASGI, "state": {}}, inbox.get, outbox.put))
+    inbox.put_nowait({"type": "lifespan.startup"})
+    told = await _first(outbox, lifespan)
+    # An application without a lifespan refuses it by an error, or takes it for a request.
+    has_lifespan = told is not None and told["type"].startswith("lifespan.")
+    if told is not None and told["type"] == "lifespan.startup.failed":
+        raise RuntimeError(f"the application failed to start: {told.get('message', '')}")
+    try:
+        async with httpx.AsyncClient(transport=_Transport(app), base_url=base_url, trust_env=False) as client:
+            yield client
+    finally:
+        inbox.put_nowait({"type": "lifespan.shutdown"})
+        if not has_lifespan:
+            lifespan.cancel()
+        await asyncio.gather(lifespan, return_exceptions=not has_lifespan)
+
+
+class _Transport(httpx.AsyncBaseTransport):
+    def __init__(self, app: AsgiApp) -> None:
+        self._app = app
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        exchange = _Exchange(await request.aread())
+        exchange.running = asyncio.ensure_future(self._app(_scope(request), exchange.receive, exchange.send))
+        start = await _first(exchange.outbox, exchange.running)
+        if start is None:
+            await exchange.running
+            raise RuntimeError("the application ended without an answer")
+        return httpx.Response(start["status"], headers=start.get("headers", []), stream=exchange)
+
+
+class _Exchange(httpx.AsyncByteStream):
+    """One request. The application waits until what it sent was read, as behind a slow connection."""
+
+    running: asyncio.Future[None]
+
+    def __init__(self, body: bytes) -> None:
+        self._body: bytes | None = body
+        self.outbox: asyncio.Queue[_Message] = asyncio.Queue(maxsize=1)
+        self._gone = asyncio.Event()
+
+    async def receive(self) -> _Message:
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: _Message) -> None:
+        while not self._gone.is_set():
+            if not self.outbox.full():
+                self.outbox.put_nowait(message)
+                return
+            await asyncio.sleep(0)
+        # What is sent to a visitor who has gone is lost. The application's other tasks learn of it meanwhile.
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (message := await _first(self.outbox, self.running)) is not None:
+            if message.get("body"):
+                yield message["body"]
+            if not message.get("more_body"):
+                break
+        await self.running
+
+    async def aclose(self) -> None:
+        """The visitor hangs up; the application ends what it does."""
+        self._gone.set()
+        await asyncio.gather(self.running, return_exceptions=True)
+
+
+async def _first(outbox: asyncio.Queue[_Message], running: asyncio.Future[None]) -> _Message | None:
+    """The next message of an application; None: it has ended."""
+    getting = asyncio.ensure_future(outbox.get())
+    try:
+        either: set[asyncio.Future[Any]] = {getting, running}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        return getting.result() if getting.done() else None
+    finally:
+        getting.cancel()
+
+
+def _scope(request: httpx.Request) -> MutableMapping[str, Any]:
+    url = request.url
+    return {
+        "type": "http",
+        "asgi": _ASGI,
+        "http_version": "1.1",
+        "method": request.method,
+        "scheme": url.scheme,
+        "path": url.path,
+        "raw_path": url.raw_path.partition(b"?")[0],
+        "query_string": url.query,
+        "root_path": "",
+        "headers": [(name.lower(), value) for name, value in request.headers.raw],
+        "client": ("127.0.0.1", 1),
+        "server": (url.host, url.port or 80),
+        "state": {},
+    }

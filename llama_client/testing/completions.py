@@ -1,0 +1,139 @@
+"""A `ChatCompletion` or stream for a test of code that takes one, in one line; made by a real client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel
+
+from llama_client.testing.clock import FakeClock
+from llama_client.testing.replies import Reply, ScriptedCall, read
+from llama_client.testing.script import FakeProvider
+from llama_client.testing.script_seams import Played
+from llama_client.testing.seams import client_classes
+
+if TYPE_CHECKING:
+    from llama_client.client import AsyncLlamaClient, LlamaClient
+    from llama_client.streams import AsyncChatStream, ChatStream
+    from llama_client.types.completion import ChatCompletion
+
+_TARGET = "groq/openai/gpt-oss-20b"
+_MESSAGES = [{"role": "user", "content": "Hello?"}]
+
+
+def completion(
+    text: str | BaseModel | None = None,
+    *,
+    tool_calls: Sequence[ScriptedCall] = (),
+    reasoning: str | None = None,
+    refusal: str | None = None,
+    usage: Sequence[int] | None = None,
+    cost_usd: Decimal | str | int | None = None,
+    finish_reason: str | None = None,
+    target: str = _TARGET,
+    warnings: Sequence[str] = (),
+) -> ChatCompletion[Any]:
+    """An answer, as a client returns it: with attempts, timing, usage, and a cost by the target's price.
+
+    Args:
+        text: What it says; a Pydantic object is also `choices[0].message.parsed`.
+        tool_calls: The tools that it calls.
+        reasoning: What was thought before.
+        refusal: Why nothing is said.
+        usage: Tokens: see `Reply`.
+        cost_usd: The cost in US dollars instead of that by the target's price.
+        finish_reason: Why it ended.
+        target: Who answered, as `provider/model`.
+        warnings: Its warnings.
+
+    Example:
+        >>> reply = completion("Hello", usage=(3, 2), cost_usd="0.001")
+        >>> reply.text, reply.usage.total_tokens, reply.cost.usd, reply.target
+        ('Hello', 5, Decimal('0.001'), 'groq/openai/gpt-oss-20b')
+    """
+    said = read(text) if isinstance(text, BaseModel) else Reply(text or "")
+    assert isinstance(said, Reply)
+    reply = Reply(
+        said.text,
+        tool_calls=tool_calls,
+        reasoning=reasoning,
+        refusal=refusal,
+        usage=usage,
+        finish_reason=finish_reason,
+    )
+    fake, sync, _ = _clients(reply)
+    with sync(fake.config(target)) as client:
+        made: ChatCompletion[Any] = client.chat.completions.create(messages=_MESSAGES)
+    if isinstance(text, BaseModel):
+        made.choices[0].message.parsed = text
+    if cost_usd is not None:
+        _set_cost(made, Decimal(cost_usd))
+    made.warnings.extend(warnings)
+    return made
+
+
+def stream(
+    *pieces: str,
+    tool_calls: Sequence[ScriptedCall] = (),
+    reasoning: str | None = None,
+    usage: Sequence[int] | None = None,
+    breaks: Literal["reset", "cut", "error"] | None = None,
+    target: str = _TARGET,
+) -> ChatStream:
+    """A stream, as a client returns it, not yet read.
+
+    Args:
+        *pieces: Its text, a chunk each.
+        tool_calls: The tools that it calls.
+        reasoning: What is thought before.
+        usage: Tokens: see `Reply`.
+        breaks: How it breaks off after the pieces; None: it does not.
+        target: Who answers, as `provider/model`.
+
+    Example:
+        >>> with stream("Hel", "lo") as chunks:
+        ...     print([chunk.text for chunk in chunks if chunk.text], chunks.completion.text)
+        ['Hel', 'lo'] Hello
+    """
+    reply = Reply(pieces=pieces, tool_calls=tool_calls, reasoning=reasoning, usage=usage, breaks=breaks)
+    fake, sync, _ = _clients(reply)
+    return sync(fake.config(target)).chat.completions.create(messages=_MESSAGES, stream=True)
+
+
+async def astream(
+    *pieces: str,
+    tool_calls: Sequence[ScriptedCall] = (),
+    reasoning: str | None = None,
+    usage: Sequence[int] | None = None,
+    breaks: Literal["reset", "cut", "error"] | None = None,
+    target: str = _TARGET,
+) -> AsyncChatStream:
+    """`stream`, for an event loop.
+
+    Args:
+        *pieces: Its text, a chunk each.
+        tool_calls: The tools that it calls.
+        reasoning: What is thought before.
+        usage: Tokens: see `Reply`.
+        breaks: How it breaks off after the pieces; None: it does not.
+        target: Who answers, as `provider/model`.
+    """
+    reply = Reply(pieces=pieces, tool_calls=tool_calls, reasoning=reasoning, usage=usage, breaks=breaks)
+    fake, _, asynchronous = _clients(reply)
+    return await asynchronous(fake.config(target)).chat.completions.create(messages=_MESSAGES, stream=True)
+
+
+def _clients(reply: Reply) -> tuple[FakeProvider, type[LlamaClient], type[AsyncLlamaClient]]:
+    clock = FakeClock()
+    fake = FakeProvider(clock=clock)
+    fake.says(reply)
+    return (fake, *client_classes(clock=clock.clock, interceptor=Played(fake.play, clock)))
+
+
+def _set_cost(made: ChatCompletion[Any], usd: Decimal) -> None:
+    """Of the answer and its attempt; where a total is told alone, its parts are unknown."""
+    cost = type(made.cost)(usd=usd, status="exact", source="the test")
+    made.cost = cost
+    made.attempts[-1].cost = cost

@@ -1,0 +1,284 @@
+"""`FakeProvider`: plays every provider of the clients opened in its block, in memory, from a script."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, assert_never
+
+from llama_client.errors import APIConnectionError
+from llama_client.providers.http.http1 import NotConnectedError, ReadTimeoutError
+from llama_client.testing.asked import AskedRequest, Wanted
+from llama_client.testing.loopback import Answer, Received, silence
+from llama_client.testing.replies import Reply, Scripted, read
+from llama_client.testing.script_failures import Failing, failure_answer, is_timeout, require_times
+from llama_client.testing.script_listings import Listings, config_of
+from llama_client.testing.script_queue import Script, ScriptError, UnscriptedRequestError
+from llama_client.testing.spoken import spoken
+
+if TYPE_CHECKING:
+    from llama_client.testing.clock import FakeClock
+
+# A function may give a function; more than that is a circle.
+_MAX_DEPTH = 8
+_HOW = 'script one with fake.says("...") or fake.always("...")'
+
+
+class FakeProvider(Script):
+    """Plays every provider of the clients that are opened in its block: Groq, Together, Ollama, GGUF files, any other.
+
+    Each request, also that of an official client from `client.sdk`, gets the next reply of its target's script
+    (`on("groq/openai/gpt-oss-20b")`), else of its provider's (`on("groq")`), else of this one, written as that provider
+    writes it and read by the client's own code: costs, attempts, retries, fallbacks, budgets and circuit breakers are
+    real. Nothing is connected to, and no key is read. Lists of models are answered, and images behind addresses are a
+    small PNG.
+
+    When the block ends, a request without a reply raises `UnscriptedRequestError`, whatever became of it before.
+
+    Args:
+        clock: A `FakeClock` for the clients: waits and pauses take no real time.
+
+    Attributes:
+        clock: The clock; None: the real one.
+        requests: Every request for an answer, in order.
+
+    Example:
+        >>> from llama_client import LlamaClient
+        >>> with FakeProvider().says("They do not know the words.") as fake:
+        ...     with LlamaClient(fake.config()) as client:
+        ...         print(client.ask("Why do llamas hum?").text)
+        They do not know the words.
+        >>> fake.requests[0].text
+        'Why do llamas hum?'
+    """
+
+    def __init__(self, *, clock: FakeClock | None = None) -> None:
+        super().__init__(threading.Lock(), "")
+        self.clock = clock
+        self.requests: list[AskedRequest] = []
+        self._scripts: dict[str, Script] = {}
+        self._listings = Listings()
+        self._faults: list[Exception] = []
+        self._entered = ExitStack()
+
+    def on(self, name: str) -> Script:
+        """The script of one provider or target, which comes before the general one.
+
+        Args:
+            name: `groq`, or `groq/openai/gpt-oss-20b`: a configured name, and the provider's own model id.
+        """
+        if not name.strip("/"):
+            raise ValueError(f"name: must be a provider or provider/model, got {name!r}")
+        with self._lock:
+            self._listings.add(name)
+            return self._scripts.setdefault(name, Script(self._lock, name))
+
+    def serves(self, *targets: str) -> Self:
+        """Adds models to what providers list as theirs; those of `on` and of known services are listed anyway.
+
+        Args:
+            *targets: Each as `provider/model`.
+
+        Returns:
+            The fake itself.
+        """
+        with self._lock:
+            for target in targets:
+                self._listings.add(target)
+        return self
+
+    def play(self, received: Received) -> Answer:
+        """The answer to a request; also for a `WireServer`, so that any other client can be answered from the script.
+
+        Args:
+            received: The request.
+
+        Raises:
+            ScriptError: There is no reply, or it cannot be given.
+        """
+        listed = self._listings.answer(received)
+        if listed is not None:
+            return listed
+        with self._lock:
+            asked = AskedRequest.of(received, len(self.requests) + 1)
+            self.requests.append(asked)
+            said = self._said_to(asked)
+        try:
+            if said is None:
+                raise UnscriptedRequestError(f"no reply is scripted for {asked}; {_HOW}", asked=asked)
+            return self._answer(said, asked)
+        except ScriptError as error:
+            self._faults.append(error)
+            raise
+
+    def _said_to(self, asked: AskedRequest) -> Scripted | None:
+        for name in (asked.target, asked.provider):
+            script = self._scripts.get(name)
+            said = None if script is None else script._next()
+            if said is not None:
+                return said
+        return self._next()
+
+    def _answer(self, said: Scripted, asked: AskedRequest) -> Answer:
+        for _ in range(_MAX_DEPTH):
+            match said:
+                case Answer():
+                    return said
+                case Reply() | Failing() if not asked.is_chat:
+                    raise ScriptError(f"{asked} asks for no chat: only an Answer can be said to it", asked=asked)
+                case Reply():
+                    return spoken(said, asked, now=self._now())
+                case Failing():
+                    return self._failure(said, asked)
+                case _ if callable(said):
+                    said = self._called(said, asked)
+                case _:
+                    assert_never(said)
+        raise ScriptError(f"the function for {asked} returns functions without end", asked=asked)
+
+    def _called(self, function: Callable[[AskedRequest], Any], asked: AskedRequest) -> Scripted:
+        try:
+            return read(function(asked))
+        except Exception as error:
+            raise ScriptError(
+                f"the function for {asked} failed: {type(error).__name__}: {error}", asked=asked
+            ) from error
+
+    def _failure(self, failing: Failing, asked: AskedRequest) -> Answer:
+        if is_timeout(failing):
+            if self.clock is not None:
+                return silence()
+            raise ReadTimeoutError("the server was silent")
+        if issubclass(failing.error, APIConnectionError):
+            raise NotConnectedError("Connection refused") from ConnectionRefusedError("Connection refused")
+        request_id = f"req_{asked.number}"
+        return failure_answer(failing, model=asked.model, is_ollama=asked.is_ollama, request_id=request_id)
+
+    def _now(self) -> float:
+        return time.time() if self.clock is None else self.clock.clock.wall()
+
+    def assert_asked(
+        self,
+        text: str | re.Pattern[str] | None = None,
+        *,
+        target: str | None = None,
+        system: str | None = None,
+        tools: Sequence[str] | None = None,
+        stream: bool | None = None,
+        params: Mapping[str, object] | None = None,
+        times: int | None = None,
+    ) -> list[AskedRequest]:
+        """Fails unless there was such a request; what is not said may be anything.
+
+        Args:
+            text: A part of the last message of the user, or a pattern that is found in it.
+            target: A provider or `provider/model`.
+            system: A part of the instructions.
+            tools: The names of the declared tools, all of them.
+            stream: Whether it is a stream.
+            params: Fields of the body and their values, such as `{"temperature": 0}`.
+            times: How many such requests there are; 0: none; None: at least one.
+
+        Returns:
+            The requests.
+
+        Raises:
+            AssertionError: There was none, or not so many. The message says what was asked instead.
+
+        Example:
+            >>> from llama_client import LlamaClient
+            >>> with FakeProvider() as fake, LlamaClient(fake.config()) as client:
+            ...     print(fake.says("Hello").left, client.ask("Do llamas hum?", temperature=0).text)
+            1 Hello
+            >>> [asked] = fake.assert_asked("llamas", target="groq", params={"temperature": 0}, times=1)
+            >>> asked.target, asked.text
+            ('groq/openai/gpt-oss-20b', 'Do llamas hum?')
+        """
+        if times != 0 and times is not None:
+            require_times(times)
+        wanted, requests = Wanted(text, target, system, tools, stream, params), list(self.requests)
+        misfits = [(asked, wanted.misfit(asked)) for asked in requests]
+        found = [asked for asked, misfit in misfits if misfit is None]
+        if (times is None and found) or len(found) == times:
+            return found
+        expected = "a request" if times is None else f"{times} request{'' if times == 1 else 's'}"
+        lines = [f"expected {expected} {wanted}; there {'was' if len(found) == 1 else 'were'} {len(found) or 'none'}"]
+        lines += ["nothing was asked at all"] if not requests else ["asked was:"]
+        lines += [f"  {asked}" + (f" - {misfit}" if misfit else "") for asked, misfit in misfits]
+        raise AssertionError("\n".join(lines))
+
+    def assert_said_everything(self) -> None:
+        """Fails where replies are left in a queue.
+
+        Raises:
+            AssertionError: Names the scripts, and says what was asked.
+        """
+        left = {script._name: script.left for script in (self, *self._scripts.values()) if script.left}
+        if left:
+            told = ", ".join(f"{count} for {name or 'any request'}" for name, count in left.items())
+            asked = "\n".join(f"  {each}" for each in self.requests) or "  nothing"
+            raise AssertionError(f"replies were never asked for: {told}\nasked was:\n{asked}")
+
+    def check(self) -> None:
+        """Fails where a request had no reply, or a function of the script failed; called when the block ends.
+
+        Raises:
+            ScriptError: The first of them.
+        """
+        if self._faults:
+            raise self._faults[0]
+
+    def config(self, *targets: str) -> dict[str, Any]:
+        """A small configuration for code that has none: these targets, the first as default, without a ledger.
+
+        Args:
+            *targets: Each as `provider/model`; in their order they are the route `chat`. Without any:
+                `groq/openai/gpt-oss-20b`.
+
+        Raises:
+            ValueError: One is no target.
+        """
+        return config_of(targets or ("groq/openai/gpt-oss-20b",))
+
+    @contextmanager
+    def playing(self) -> Iterator[Self]:
+        """The block without the check at its end: see `check`."""
+        from llama_client.testing.script_seams import Played
+        from llama_client.testing.seams import using
+
+        clock = None if self.clock is None else self.clock.clock
+        # What is played must not be counted, or limited, where real calls are.
+        with using(clock=clock, interceptor=Played(self.play, self.clock), ledger_url="memory"):
+            yield self
+
+    def __enter__(self) -> Self:
+        return self._entered.enter_context(self.playing())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered.close()
+        self.explain(error)
+        if error is None:
+            self.check()
+
+    def explain(self, error: BaseException | None) -> None:
+        """Adds to a test's failure what the script had to do with it.
+
+        Args:
+            error: The failure; None: there is none.
+        """
+        if error is not None and self._faults and not isinstance(error, ScriptError):
+            error.add_note(f"FakeProvider: {self._faults[0]}")
+
+    def __repr__(self) -> str:
+        left = self.left + sum(script.left for script in self._scripts.values())
+        asked = len(self.requests)
+        return (
+            f"<FakeProvider: {left} {'reply' if left == 1 else 'replies'} left, "
+            f"{asked} request{'' if asked == 1 else 's'}>"
+        )

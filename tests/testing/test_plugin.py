@@ -1,0 +1,75 @@
+"""The plugin of pytest: its fixtures in a project of a user's own, and nothing where they are not used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+# Twice would be an error: once where the package was installed without it.
+PLUGIN = [] if any(entry.name == "llama_client" for entry in entry_points(group="pytest11")) else ["-p"]
+PLUGIN += ["llama_client.testing.plugin"] if PLUGIN else []
+
+GOOD = """
+from llama_client import LlamaClient, RateLimitError
+
+def test_answers(llama, llama_clock):
+    llama.fails(RateLimitError, retry_after_s=60).says("Hello")
+    with LlamaClient(llama.config()) as client:
+        assert client.ask("hi").text == "Hello"
+    assert sum(llama_clock.slept) >= 60
+"""
+UNSCRIPTED = """
+from llama_client import LlamaClient, LlamaClientError
+
+def app(config):
+    try:
+        with LlamaClient(config) as client:
+            return client.ask("Why do llamas hum?").text
+    except LlamaClientError:
+        return "sorry"
+
+def test_caught(llama):
+    app(llama.config())
+
+def test_compared(llama):
+    assert app(llama.config()) == "They do not know the words."
+"""
+OTHER = """
+import pytest
+
+@pytest.fixture
+def llama():
+    return "an animal"
+
+def test_is_mine(llama):
+    assert llama == "an animal"
+"""
+
+
+def ran(tests: str, folder: Path) -> tuple[int, str]:
+    """The exit code and output of pytest for a file of tests."""
+    (folder / "test_app.py").write_text(tests, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *PLUGIN, "test_app.py"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=120, check=False, encoding="utf-8")
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("tests", [GOOD, OTHER], ids=["used", "another fixture of that name"])
+def test_a_test_passes(tests: str, tmp_path: Path) -> None:
+    code, out = ran(tests, tmp_path)
+    assert code == 0, out
+
+
+def test_a_request_without_a_reply_fails_the_test_and_says_which(tmp_path: Path) -> None:
+    code, out = ran(UNSCRIPTED, tmp_path)
+    assert code == 1, out
+    assert "2 failed" in out
+    assert "error" not in out.splitlines()[-1]
+    assert (
+        "UnscriptedRequestError: no reply is scripted for request 1 to groq/openai/gpt-oss-20b: 'Why do llamas" in out
+    )
+    assert "FakeProvider: no reply is scripted" in out
