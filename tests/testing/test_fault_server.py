@@ -21,7 +21,7 @@ import pytest
 
 from llama_client import AuthenticationError, LlamaClient
 from llama_client.testing.dialects import DIALECTS, Dialect
-from llama_client.testing.fault_server import KINDS
+from llama_client.testing.faults.server import KINDS
 from llama_client.testing.faults import FAULTS, GOOD, FaultRequest, FaultServer, Kind
 from tests.asking import MODES, Asker
 

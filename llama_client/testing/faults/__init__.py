@@ -5,12 +5,7 @@
 
 from __future__ import annotations
 
-from llama_client.testing.fault_library import FAULTS, GOOD, Fault, fault
-from llama_client.testing.fault_server import FaultReport, FaultRequest, FaultServer, Kind
+from llama_client.testing.faults.library import FAULTS, GOOD, Fault, fault
+from llama_client.testing.faults.server import FaultReport, FaultRequest, FaultServer, Kind
 
 __all__ = ["FAULTS", "GOOD", "Fault", "FaultReport", "FaultRequest", "FaultServer", "Kind", "fault"]
-
-if __name__ == "__main__":
-    from llama_client.testing.fault_command import main
-
-    raise SystemExit(main())

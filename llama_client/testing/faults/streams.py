@@ -1,6 +1,6 @@
 """Streams that begin well and then break, and good streams that are hard to read. No I/O.
 
-Each function makes a function from a request to an `Answer`; `fault_library` gives these their names.
+Each function makes a function from a request to an `Answer`; `library` gives these their names.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from llama_client.testing.fault_answers import Answering, Asked, error_body
+from llama_client.testing.faults.answers import Answering, Asked, error_body
 from llama_client.testing.loopback import Answer, End, as_json, cut, paced, streamed
 
 _USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llama_client.testing.fault_answers import Asked
-from llama_client.testing.fault_library import FAULTS, GOOD, Fault, canonical, fault
+from llama_client.testing.faults.answers import Asked
+from llama_client.testing.faults.library import FAULTS, GOOD, Fault, canonical, fault
 from llama_client.testing.loopback import Answer, as_json, cut, paced
 
 # What is known of prompts is how often each was asked; the ones that were asked longest ago are forgotten.

@@ -12,10 +12,10 @@ from pydantic_core import to_json
 
 from llama_client.errors import ProviderError
 from llama_client.testing.loopback import Answer
-from llama_client.testing.script_failures import Failing, fails, require_times
+from llama_client.testing.script.failures import Failing, fails, require_times
 
 if TYPE_CHECKING:
-    from llama_client.testing.asked import AskedRequest
+    from llama_client.testing.script.asked import AskedRequest
 
 Break = Literal["reset", "cut", "stall", "error"]
 """How an answer breaks off: reset or closed connection, silence, or an error that is told in its middle."""

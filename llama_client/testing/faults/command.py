@@ -10,9 +10,9 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
-from llama_client.testing.fault_backend import Backend
-from llama_client.testing.fault_library import FAULTS, fault
-from llama_client.testing.fault_server import KINDS, FaultServer
+from llama_client.testing.faults.backend import Backend
+from llama_client.testing.faults.library import FAULTS, fault
+from llama_client.testing.faults.server import KINDS, FaultServer
 
 # On Windows a wait without an end is not interrupted by Ctrl-C.
 _LOOK_UP_S = 0.5

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Self, assert_never
 
 from llama_client.errors import APIConnectionError
 from llama_client.providers.http.http1 import NotConnectedError, ReadTimeoutError
-from llama_client.testing.asked import AskedRequest, Wanted
+from llama_client.testing.script.asked import AskedRequest, Wanted
 from llama_client.testing.loopback import Answer, Received, silence
-from llama_client.testing.replies import Reply, Scripted, read
-from llama_client.testing.script_failures import Failing, failure_answer, is_timeout, require_times
-from llama_client.testing.script_listings import Listings, config_of
-from llama_client.testing.script_queue import Script, ScriptError, UnscriptedRequestError
-from llama_client.testing.spoken import spoken
+from llama_client.testing.script.replies import Reply, Scripted, read
+from llama_client.testing.script.failures import Failing, failure_answer, is_timeout, require_times
+from llama_client.testing.script.listings import Listings, config_of
+from llama_client.testing.script.script import Script, ScriptError, UnscriptedRequestError
+from llama_client.testing.script.spoken import spoken
 
 if TYPE_CHECKING:
     from llama_client.testing.clock import FakeClock
@@ -247,7 +247,7 @@ class FakeProvider(Script):
     @contextmanager
     def playing(self) -> Iterator[Self]:
         """The block without the check at its end: see `check`."""
-        from llama_client.testing.script_seams import Played
+        from llama_client.testing.script.interceptor import Played
         from llama_client.testing.seams import using
 
         clock = None if self.clock is None else self.clock.clock

@@ -1,6 +1,6 @@
 """What misbehaving servers send instead of an answer: refusals, broken connections, bodies that are none. No I/O.
 
-Each function makes a function from a request to an `Answer`; `fault_library` gives these their names. Streams that
+Each function makes a function from a request to an `Answer`; `library` gives these their names. Streams that
 begin well are in `fault_streams`.
 """
 

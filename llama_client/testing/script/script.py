@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Self
 
 from llama_client.errors import ProviderError
-from llama_client.testing.asked import AskedRequest
-from llama_client.testing.replies import Reply, Says, Scripted, read
-from llama_client.testing.script_failures import Failing, fails
+from llama_client.testing.script.asked import AskedRequest
+from llama_client.testing.script.replies import Reply, Says, Scripted, read
+from llama_client.testing.script.failures import Failing, fails
 
 
 class ScriptError(ProviderError):

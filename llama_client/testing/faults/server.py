@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from llama_client.testing.fault_backend import Backend, ProcessBackend, ThreadBackend
-from llama_client.testing.fault_plan import checked_name, tally
+from llama_client.testing.faults.backend import Backend, ProcessBackend, ThreadBackend
+from llama_client.testing.faults.plan import checked_name, tally
 
 Kind = Literal["groq", "together", "openai", "ollama"]
 KINDS: tuple[Kind, ...] = ("groq", "together", "openai", "ollama")

@@ -1,0 +1,1 @@
+"""Answers that a test writes: scripts of replies, and the provider that plays them."""
