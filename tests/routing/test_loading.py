@@ -36,8 +36,8 @@ def ollama(url: str, **routing: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 def test_a_stream_waits_for_a_model_that_is_being_loaded(mode: str) -> None:
     with (
-        MemoryServer(loading(80.0)) as server,
-        Session(ollama(server.url, first_content_s=10.0), mode, FakeClock()) as session,
+        MemoryServer(loading(8.0)) as server,
+        Session(ollama(server.url, first_content_s=2.0), mode, FakeClock()) as session,
     ):
         [reply] = session.many(1)
         assert isinstance(reply, ChatCompletion)
