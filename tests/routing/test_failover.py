@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import partial
 
 import pytest
 
@@ -400,6 +401,9 @@ def test_places_are_given_in_the_order_of_arrival() -> None:
             order: list[int] = []
             async with AsyncLlamaClient(tables) as client:
 
+                def are_there(calls: int) -> bool:
+                    return _present(client) == calls
+
                 async def one(number: int) -> None:
                     await client.ask(str(number))
                     order.append(number)
@@ -407,7 +411,7 @@ def test_places_are_given_in_the_order_of_arrival() -> None:
                 tasks = []
                 for number in range(10):
                     tasks.append(asyncio.create_task(one(number)))
-                    await auntil(lambda number=number: _present(client) == number + 1)
+                    await auntil(partial(are_there, number + 1))
                 # One that leaves the queue does not hold up the others.
                 tasks[5].cancel()
                 all_are_there.set()

@@ -62,7 +62,7 @@ def was_asked(server: MemoryServer | WireServer) -> Callable[[], bool]:
 
 
 def has_failed(session: Session, target: str) -> bool:
-    return session.client.health()[target].failures_in_row > 0
+    return bool(session.client.health()[target].failures_in_row)
 
 
 _others: set[threading.Thread] = set()
@@ -158,8 +158,10 @@ def test_many_races_at_once_leave_nothing_behind(mode: str) -> None:
         assert [outcome for outcome in outcomes if not isinstance(outcome, ChatCompletion)] == []
         assert {outcome.text for outcome in outcomes} == {"late"}
         assert all(target.in_flight == 0 for target in health.values())
-        sent = sum(attempt.sent for outcome in outcomes for attempt in outcome.attempts)
-        assert sent == len(first.requests) + len(second.requests)
+        sent = [attempt.outcome for outcome in outcomes for attempt in outcome.attempts if attempt.sent]
+        # One that was cancelled may not have reached its server, or not yet.
+        came = len(first.requests) + len(second.requests)
+        assert len(sent) - sent.count("cancelled") <= came <= len(sent)
     until(lambda: threads() == [])
 
 
