@@ -7,7 +7,7 @@ import copy
 import logging
 import pickle
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,15 @@ from llama_client.providers.gguf.store import ModelStore
 
 JAPAN = "What is the capital of Japan?"
 HI = [{"role": "user", "content": "hi"}]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded(demo_model: Path) -> Iterator[None]:
+    """Keeps the model loaded between the tests, whose clients find its engine."""
+    table = {"kind": "gguf", "model_path": str(demo_model)}
+    with LlamaClient({"providers": {"kept": table}, "ledger": {"enabled": False}}) as client:
+        client.ask("hi", max_tokens=1)
+        yield
 
 
 class Capital(BaseModel):

@@ -268,7 +268,7 @@ def test_rows_wait_while_another_process_holds_the_database_and_are_written_then
         holder.execute("BEGIN EXCLUSIVE")
         for _ in range(5):
             client.ask("hi")
-        time.sleep(0.5)
+        time.sleep(0.2)
         holder.rollback()
         holder.close()
         assert client.costs.report().calls == 6
@@ -347,6 +347,13 @@ def test_a_newer_version_that_only_added_something_is_written_and_read(
             assert another.costs.report().calls == 4
 
 
+@pytest.fixture
+def short_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report does not wait long for rows that cannot be written."""
+    monkeypatch.setattr(ledgers.Ledger.flush, "__defaults__", (0.2,))
+
+
+@pytest.mark.usefixtures("short_flush")
 def test_a_newer_version_that_changed_something_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -473,6 +480,7 @@ def test_local_only_refuses_a_database_elsewhere() -> None:
         assert nobody_knows.value.rule == "ledger"
 
 
+@pytest.mark.usefixtures("short_flush")
 def test_a_password_is_in_no_message(caplog: pytest.LogCaptureFixture, new_postgres: Callable[[], str]) -> None:
     url = new_postgres().replace("hum-hum-hum", "wrong-and-secret")
     with WireServer(good()) as server, LlamaClient(kept(server, url)) as client:

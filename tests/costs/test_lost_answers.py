@@ -42,6 +42,12 @@ def paid() -> Iterator[WireServer]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed is tried again soon."""
+    monkeypatch.setattr(ledgers, "_FIRST_RETRY_S", 0.05)
+
+
 def counted(url: str) -> tuple[int, ...]:
     return tuple(rows(url, COUNT)[0])
 
@@ -255,7 +261,7 @@ def test_what_was_granted_and_not_answered_is_released(cutter: CommitCutter, pai
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not holds() and time.monotonic() < until:
         threading.Event().wait(0.02)
     assert holds()

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 import unicodedata
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -465,11 +464,12 @@ def test_a_list_price_that_was_not_checked_for_long_warns() -> None:
 
 
 def test_the_time_of_a_machine_is_shared_among_those_who_use_it_at_once() -> None:
-    started = threading.Barrier(3, timeout=10)
+    fake = FakeClock()
+    # The time passes while all three are at work.
+    at_work = threading.Barrier(3, action=lambda: fake.turn(30), timeout=60)
 
     def answer(request: Received) -> Answer:
-        started.wait()
-        time.sleep(0.3)
+        at_work.wait()
         return OLLAMA.good(streams=False)
 
     with WireServer(answer) as server:
@@ -478,51 +478,46 @@ def test_the_time_of_a_machine_is_shared_among_those_who_use_it_at_once() -> Non
             "providers": {"ollama": {"base_url": server.url, "usd_per_hour": 3600}},
             "ledger": {"enabled": False},
         }
-        begun = time.monotonic()
-        replies = ask_all(config, "call-sync", 3, at_once=3)
-        took_s = time.monotonic() - begun
+        replies = ask_all(config, "call-sync", 3, at_once=3, time=fake)
     costs = [reply.cost for reply in replies]
     assert {cost.status for cost in costs} == {"estimated"}
     assert {cost.source for cost in costs} == {"the time of the machine"}
-    # At a dollar a second: all of them together cost the time in which it had work, and each about a third of that.
-    total = float(sum(cost.usd for cost in costs))
-    assert 0.3 <= total <= took_s
-    assert all(0.05 < float(cost.usd) < total / 2 for cost in costs)
+    # At a dollar a second: all of them together cost the time in which it had work, and each a third of that.
+    assert [float(cost.usd) for cost in costs] == [pytest.approx(10.0)] * 3
     assert all(cost.usd == cost.input_usd + cost.cached_usd + cost.output_usd for cost in costs)
 
 
 def test_watts_and_the_price_of_power_are_a_price_by_the_hour() -> None:
+    fake = FakeClock()
+
     def answer(request: Received) -> Answer:
-        time.sleep(0.2)
+        fake.turn(20)
         return OLLAMA.good(streams=request.json.get("stream", True))
 
     with WireServer(answer) as server:
         machine = {"base_url": server.url, "watts": 3_600_000.0, "usd_per_kwh": 1}
         config = {"default_model": "ollama/m", "providers": {"ollama": machine}, "ledger": {"enabled": False}}
-        with LlamaClient(config) as client:
-            stream = client.chat.completions.create(messages=[{"role": "user", "content": "hi"}], stream=True)
-            list(stream)
-            cost = stream.completion.cost
+        [reply] = ask_all(config, "stream-sync", 1, time=fake)
+    cost = reply.cost
     # 3,600 kWh an hour at a dollar each: a dollar a second. What passed before the first word is the prompt's.
-    assert cost.usd is not None
-    assert 0.2 <= cost.usd < 5
-    assert cost.input_usd is not None
-    assert cost.input_usd >= Decimal("0.15")
+    assert float(cost.usd) == float(cost.input_usd) == pytest.approx(20.0)
 
 
 def test_a_machine_that_failed_had_the_time_all_the_same() -> None:
+    fake = FakeClock()
+
     def answer(_: Received) -> Answer:
-        time.sleep(0.1)
+        fake.turn(10)
         return as_json({"error": "out of memory"}, status=500)
 
     with WireServer(answer) as server:
         machine = {"base_url": server.url, "usd_per_hour": 3600}
         config = {"providers": {"ollama": machine}, "ledger": {"enabled": False}, "routing": {"retries": 0}}
-        with LlamaClient(config) as client, pytest.raises(Exception, match="out of memory") as error:
-            client.ask("hi", model="ollama/m")
-    [attempt] = error.value.attempts  # type: ignore[attr-defined]
+        [error] = ask_all(config, "call-sync", 1, time=fake, model="ollama/m")
+    assert "out of memory" in str(error)
+    [attempt] = error.attempts
     assert attempt.cost.status == "estimated"
-    assert attempt.cost.usd >= Decimal("0.1")
+    assert float(attempt.cost.usd) == pytest.approx(10.0)
 
 
 # An event loop does not import

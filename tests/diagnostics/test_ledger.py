@@ -127,7 +127,10 @@ def test_a_ledger_that_takes_too_long_is_skipped_and_nobody_is_told_to_move_it(
     assert "took longer than 3 s" in found.message
 
 
-def test_a_ledger_that_another_has_locked_is_skipped(doctor: Doctor, file: Path) -> None:
+def test_a_ledger_that_another_has_locked_is_skipped(
+    doctor: Doctor, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llama_client.costs.inspection._BUSY_S", 0.05)
     fill(file, [Spent("a/b", "0.5")])
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")

@@ -240,5 +240,5 @@ def silent_port() -> Iterator[int]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="libpq waits in another way there")
 def test_a_postgres_that_says_nothing_is_left_behind(doctor: Doctor, silent_port: int) -> None:
-    report = doctor.says(f"[ledger]\nurl = 'postgresql://u@127.0.0.1:{silent_port}/b'\n", timeout_s=1.0)
-    assert "did not answer within 1 s" in of(report, "ledger").message
+    report = doctor.says(f"[ledger]\nurl = 'postgresql://u@127.0.0.1:{silent_port}/b'\n", timeout_s=0.2)
+    assert "did not answer within 0.2 s" in of(report, "ledger").message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import pytest
 
 from llama_client import LlamaClientError, LocalOnlyError
 from llama_client.local_only import ConnectionGuard, is_this_machine
+from llama_client.testing.clock import FakeClock
 from llama_client.testing.loopback import Answer, Received, WireServer, whole
+from llama_client.testing.seams import using
 from tests.privacy.asking import FAR_ADDRESS, KEY, MODEL, ONCE, ask, calls, each_mode, local, refused
 
 
 @pytest.fixture
-def dialled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def dialled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """Where somebody tried to connect to; nobody gets there."""
     tried: list[Any] = []
 
@@ -25,7 +28,9 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         raise ConnectionRefusedError
 
     monkeypatch.setattr(socket.socket, "connect", connect)
-    return tried
+    # The client tries again, and need not wait between.
+    with using(clock=FakeClock().clock):
+        yield tried
 
 
 def at(host: str, there: WireServer, **options: Any) -> dict[str, Any]:

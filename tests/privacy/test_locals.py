@@ -15,7 +15,7 @@ from llama_client import LlamaClientError
 from llama_client.testing.dialects import OPENAI
 from llama_client.testing.loopback import Answer, WireServer, closed_port, garbage, hangup, silence, streamed, whole
 from tests.asking import MODES
-from tests.wire.asking import KEY, SOON_S, ask
+from tests.wire.asking import KEY, PLENTY_S, ask
 
 FAILURES: dict[str, Answer] = {
     "silent": silence(),
@@ -50,7 +50,7 @@ def test_no_local_of_any_frame_shows_the_key(failing: str, mode: str) -> None:
         else:
             url = stack.enter_context(closed_port())
         with pytest.raises(LlamaClientError) as caught:
-            ask(OPENAI, url, mode, timeout=SOON_S / 4)
+            ask(OPENAI, url, mode, timeout=0.2 if failing == "silent" else PLENTY_S)
     # This module's own frames, and those of the helpers, hold the configuration.
     frame = caught.value.__traceback__
     while frame is not None and "llama_client" not in frame.tb_frame.f_globals.get("__name__", "").split(".")[0]:

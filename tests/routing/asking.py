@@ -1,10 +1,11 @@
-"""Servers that play targets, and calls to them in both colours, in time that is real or a test's own."""
+"""Servers that play targets, and calls to them, sync and async, in time that is real or a test's own."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic, sleep
 from typing import Any, Self
 
 from llama_client import AsyncLlamaClient, ChatCompletion, LlamaClient
@@ -12,18 +13,22 @@ from llama_client.testing.clock import FakeClock, NoJitter
 from llama_client.testing.dialects import OPENAI
 from llama_client.testing.loopback import Answer, Received, WireServer, as_json, streamed
 from llama_client.testing.seams import client_classes
+from tests.routing.in_memory import InMemory, MemoryServer
 
 MESSAGES: list[dict[str, object]] = [{"role": "user", "content": "Why do llamas hum?"}]
 MODES = ["call-sync", "call-async", "stream-sync", "stream-async"]
+# What never comes fails a test after it; what comes is waited for as long as a busy machine may take.
+PLENTY_S = 60.0
+_POLL_S = 0.002
 
 
 def timed(time: FakeClock) -> tuple[type[LlamaClient], type[AsyncLlamaClient]]:
     """The clients, in a test's own time and without jitter."""
 
-    return client_classes(clock=time.clock, chance=NoJitter)
+    return client_classes(clock=time.clock, chance=NoJitter, interceptor=InMemory(time))
 
 
-def config(*servers: WireServer | str, **tables: Any) -> dict[str, Any]:
+def config(*servers: WireServer | MemoryServer | str, **tables: Any) -> dict[str, Any]:
     """A configuration in which each server is a provider of kind `openai`: a, b, c, and `chat` is the route of all."""
     providers = {}
     for name, server in zip("abcdef", servers, strict=False):
@@ -163,3 +168,18 @@ def broken_after(text: str, *more: str) -> Answer:
 def story(outcome: Any) -> Sequence[tuple[str, str, bool]]:
     """A call's attempts: target, outcome or error, and whether it was sent."""
     return [(each.target, each.error or each.outcome, each.sent) for each in outcome.attempts]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Waits for what another thread brings about, however busy the machine is."""
+    give_up_at = monotonic() + PLENTY_S
+    while not condition():
+        assert monotonic() < give_up_at, "it has not come to pass"
+        sleep(_POLL_S)
+
+
+async def auntil(condition: Callable[[], bool]) -> None:
+    """The same for what another task brings about."""
+    async with asyncio.timeout(PLENTY_S):
+        while not condition():
+            await asyncio.sleep(_POLL_S)

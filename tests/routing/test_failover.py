@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import re
 import threading
-import time
+from collections.abc import Callable
 from email.utils import formatdate
+from functools import partial
 
 import pytest
 
@@ -23,6 +25,7 @@ from llama_client import (
     RateLimitError,
     ServerError,
 )
+from llama_client.routing.circuit_breaker import HalfOpenTrial
 from llama_client.testing.clock import FakeClock
 from llama_client.testing.dialects import OPENAI
 from llama_client.testing.loopback import (
@@ -36,7 +39,23 @@ from llama_client.testing.loopback import (
     streamed,
     whole,
 )
-from tests.routing.asking import MESSAGES, MODES, Session, ask, ask_all, config, failing, good, in_turn, story
+from tests.routing.asking import (
+    MESSAGES,
+    MODES,
+    PLENTY_S,
+    Session,
+    ask,
+    ask_all,
+    auntil,
+    config,
+    failing,
+    good,
+    in_turn,
+    story,
+    timed,
+    until,
+)
+from tests.routing.in_memory import MemoryServer
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 # What a server may do wrong before any content, and what it is taken for.
@@ -60,7 +79,7 @@ PASSING = {"429", "500", "502 html", "503", "hangup", "reset", "garbage"}
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_attempts_are_the_same_in_every_mode(fault: str, mode: str) -> None:
     answer, error = FAULTS[fault]
-    with WireServer(in_turn(answer)) as first, WireServer(in_turn(answer, None)) as second:
+    with MemoryServer(in_turn(answer)) as first, MemoryServer(in_turn(answer, None)) as second:
         fake = FakeClock()
         outcome = ask_all(config(first, second), mode, 1, time=fake)[0]
         lost = [("a/m", error, True), ("b/m", error, True)]
@@ -79,7 +98,7 @@ def test_the_attempts_are_the_same_in_every_mode(fault: str, mode: str) -> None:
 @each_mode
 @pytest.mark.parametrize("at_once", [1, 30])
 def test_a_dead_first_target_costs_no_call(mode: str, at_once: int) -> None:
-    with closed_port() as dead, WireServer(good()) as healthy:
+    with closed_port() as dead, MemoryServer(good()) as healthy:
         outcomes = ask_all(config(dead, healthy), mode, 90, at_once=at_once)
     assert [outcome for outcome in outcomes if not isinstance(outcome, ChatCompletion)] == []
     asked = [outcome for outcome in outcomes if story(outcome)[0][1] == "APIConnectionError"]
@@ -95,7 +114,7 @@ def test_a_dead_first_target_costs_no_call(mode: str, at_once: int) -> None:
 def test_a_recovered_target_is_asked_again(mode: str) -> None:
     fake = FakeClock()
     answers = in_turn(failing(500), failing(500), failing(500), None)
-    with WireServer(answers) as first, WireServer(good()) as second:
+    with MemoryServer(answers) as first, MemoryServer(good()) as second:
         tables = config(first, second, routing={"retries": 0})
 
         def after_cooldown(request: Received) -> Answer:
@@ -131,7 +150,7 @@ def limited(headers: dict[str, str], text: str) -> Answer:
 def test_a_lone_target_is_waited_for_as_long_as_it_says(form: str, mode: str) -> None:
     headers, text, wait_s = WAITS[form]
     fake = FakeClock()
-    with WireServer(in_turn(limited(headers, text), None)) as server:
+    with MemoryServer(in_turn(limited(headers, text), None)) as server:
         reply = ask(config(server), mode, fake)
     assert fake.slept == [pytest.approx(wait_s)]
     assert reply.attempts[1].waited_s == pytest.approx(wait_s)
@@ -142,7 +161,7 @@ def test_a_lone_target_is_waited_for_as_long_as_it_says(form: str, mode: str) ->
 def test_nobody_waits_while_another_target_could_answer(form: str, mode: str) -> None:
     headers, text, _ = WAITS[form]
     fake = FakeClock()
-    with WireServer(in_turn(limited(headers, text), None)) as first, WireServer(good()) as second:
+    with MemoryServer(in_turn(limited(headers, text), None)) as first, MemoryServer(good()) as second:
         outcomes = ask_all(config(first, second), mode, 2, time=fake)
     assert fake.slept == []
     assert story(outcomes[0]) == [("a/m", "RateLimitError", True), ("b/m", "ok", True)]
@@ -152,7 +171,7 @@ def test_nobody_waits_while_another_target_could_answer(form: str, mode: str) ->
 @each_mode
 def test_a_wait_beyond_the_deadline_is_raised_at_once(mode: str) -> None:
     fake = FakeClock()
-    with WireServer(in_turn(limited({"retry-after": "90"}, ""))) as server:
+    with MemoryServer(in_turn(limited({"retry-after": "90"}, ""))) as server:
         with pytest.raises(RateLimitError) as caught:
             ask(config(server), mode, fake, timeout=60.0)
     assert caught.value.retry_after_s == 90.0
@@ -171,7 +190,7 @@ def test_headers_that_say_that_little_is_left_steer_elsewhere(mode: str) -> None
             return as_json(OPENAI.whole(), headers=low)
         return streamed([OPENAI.preamble(), OPENAI.text("hi"), *OPENAI.ending()], headers=low)
 
-    with WireServer(answer) as first, WireServer(good()) as second:
+    with MemoryServer(answer) as first, MemoryServer(good()) as second:
         outcomes = ask_all(config(first, second), mode, 3, time=fake)
     assert [outcome.target for outcome in outcomes if isinstance(outcome, ChatCompletion)] == ["a/m", "b/m", "b/m"]
 
@@ -179,8 +198,8 @@ def test_headers_that_say_that_little_is_left_steer_elsewhere(mode: str) -> None
 def test_tokens_that_are_left_are_held_against_what_the_request_needs() -> None:
     left = {"x-ratelimit-remaining-tokens": "1000", "x-ratelimit-reset-tokens": "30s"}
     with (
-        WireServer(lambda request: as_json(OPENAI.whole(), headers=left)) as first,
-        WireServer(good()) as second,
+        MemoryServer(lambda request: as_json(OPENAI.whole(), headers=left)) as first,
+        MemoryServer(good()) as second,
     ):
         with LlamaClient(config(first, second)) as client:
             assert client.ask("hi").target == "a/m"
@@ -193,7 +212,7 @@ def test_tokens_that_are_left_are_held_against_what_the_request_needs() -> None:
 
 @each_mode
 def test_a_callers_mistake_is_raised_at_once(mode: str) -> None:
-    with WireServer(in_turn(failing(400))) as first, WireServer(good()) as second:
+    with MemoryServer(in_turn(failing(400))) as first, MemoryServer(good()) as second:
         with pytest.raises(BadRequestError):
             ask(config(first, second), mode)
         assert (len(first.requests), len(second.requests)) == (1, 0)
@@ -201,10 +220,10 @@ def test_a_callers_mistake_is_raised_at_once(mode: str) -> None:
 
 @each_mode
 def test_a_target_that_says_nothing_leaves_time_for_the_next(mode: str) -> None:
-    with WireServer(lambda request: silence()) as first, WireServer(good()) as second:
-        reply = ask(config(first, second), mode, timeout=1.0)
+    with MemoryServer(lambda request: silence()) as first, MemoryServer(good()) as second:
+        reply = ask(config(first, second), mode, FakeClock(), timeout=1.0)
     assert story(reply) == [("a/m", "APITimeoutError", True), ("b/m", "ok", True)]
-    assert 0.4 < (reply.attempts[0].latency_s or 0) < 0.9
+    assert reply.attempts[0].latency_s == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
@@ -213,17 +232,20 @@ def test_the_first_content_of_a_clouds_stream_has_a_limit_of_its_own(
 ) -> None:
     monkeypatch.setattr("llama_client.providers.http.sdk.is_nearby", lambda _: False)
     preamble = streamed([OPENAI.preamble()], "stall")
-    with WireServer(in_turn(preamble)) as first, WireServer(good()) as second:
-        reply = ask(config(first, second, routing={"first_content_s": 0.2}), mode)
+    with MemoryServer(in_turn(preamble)) as first, MemoryServer(good()) as second:
+        reply = ask(config(first, second, routing={"first_content_s": 7.0}), mode, FakeClock())
     assert story(reply) == [("a/m", "APITimeoutError", True), ("b/m", "ok", True)]
-    assert 0.15 < (reply.attempts[0].latency_s or 0) < 2
+    assert reply.attempts[0].latency_s == pytest.approx(7.0)
 
 
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 def test_a_stream_that_stalls_is_interrupted(mode: str) -> None:
     stalling = streamed([OPENAI.preamble(), OPENAI.text("Hel")], "stall")
-    with WireServer(in_turn(stalling)) as server:
-        outcome = ask_all(config(server, routing={"stall_s": 0.2}), mode, 1)[0]
+    fake = FakeClock()
+    before = fake.now
+    with MemoryServer(in_turn(stalling)) as server:
+        outcome = ask_all(config(server, routing={"stall_s": 7.0}), mode, 1, time=fake)[0]
+    assert fake.now - before == pytest.approx(7.0)
     assert type(outcome).__name__ == "StreamInterruptedError"
     assert isinstance(outcome.__cause__, APITimeoutError)
     assert outcome.partial.text == "Hel"
@@ -232,43 +254,62 @@ def test_a_stream_that_stalls_is_interrupted(mode: str) -> None:
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 def test_pings_do_not_keep_a_stalled_stream_alive(mode: str) -> None:
     pings = [OPENAI.preamble(), OPENAI.text("Hel"), *[b": ping\n\n"] * 50]
-    with WireServer(lambda request: streamed(pings, "stall", delay_s=0.05)) as server:
-        started = time.monotonic()
-        outcome = ask_all(config(server, routing={"stall_s": 0.3}), mode, 1)[0]
-        assert time.monotonic() - started < 2
+    fake = FakeClock()
+    before = fake.now
+    with MemoryServer(lambda request: streamed(pings, "stall", delay_s=1.0)) as server:
+        outcome = ask_all(config(server, routing={"stall_s": 6.0}), mode, 1, time=fake)[0]
+    # One second to the text.
+    assert fake.now - before == pytest.approx(8.0, abs=1.0)
     assert isinstance(outcome.__cause__, APITimeoutError)
 
 
 def test_a_slow_reader_is_no_stall() -> None:
     pieces = [OPENAI.text("a"), OPENAI.text("b"), *OPENAI.ending()]
-    with WireServer(lambda request: streamed(pieces, delay_s=0.05)) as server:
-        with LlamaClient(config(server, routing={"stall_s": 0.2})) as client:
-            stream = client.chat.completions.create(messages=MESSAGES, stream=True)
+    fake = FakeClock()
+    with MemoryServer(lambda request: streamed(pieces, delay_s=1.0)) as server:
+        with Session(config(server, routing={"stall_s": 4.0}), "stream-sync", fake) as session:
+            stream = session.client.chat.completions.create(messages=MESSAGES, stream=True)
             for _ in stream:
-                time.sleep(0.3)
+                fake.turn(6.0)
             assert stream.completion.text == "ab"
 
 
 @each_mode
 def test_the_deadline_of_the_configuration_holds_where_a_call_gives_none(mode: str) -> None:
-    with WireServer(lambda request: silence()) as server:
-        started = time.monotonic()
+    fake = FakeClock()
+    before = fake.now
+    with MemoryServer(lambda request: silence()) as server:
         with pytest.raises(APITimeoutError):
-            ask(config(server, routing={"deadline_s": 0.3}), mode)
-        assert time.monotonic() - started < 2
+            ask(config(server, routing={"deadline_s": 7.0}), mode, fake)
+    assert fake.now - before == pytest.approx(7.0)
 
 
 @each_mode
 def test_a_call_tells_how_often_it_was_tried(mode: str) -> None:
-    with WireServer(in_turn(failing(500))) as server:
+    with MemoryServer(in_turn(failing(500))) as server:
         with pytest.raises(ServerError) as caught:
             ask(config(server), mode, FakeClock())
     assert story(caught.value) == [("a/m", "ServerError", True)] * 3
     assert len(server.requests) == 3
 
 
+@pytest.fixture
+def waiting_calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many calls have begun to wait for the half-open trial of another one."""
+    add, begun = HalfOpenTrial.add_callback, itertools.count()
+    count = 0
+
+    def counted(trial: HalfOpenTrial, callback: Callable[[], object]) -> None:
+        nonlocal count
+        count = next(begun) + 1
+        add(trial, callback)
+
+    monkeypatch.setattr(HalfOpenTrial, "add_callback", counted)
+    return lambda: count
+
+
 @each_mode
-def test_half_open_lets_one_call_through_while_200_wait(mode: str) -> None:
+def test_half_open_lets_one_call_through_while_200_wait(mode: str, waiting_calls: Callable[[], int]) -> None:
     go_on, first_came = threading.Event(), threading.Event()
     fake = FakeClock()
 
@@ -276,7 +317,7 @@ def test_half_open_lets_one_call_through_while_200_wait(mode: str) -> None:
         if not is_up:
             return failing(500)
         first_came.set()
-        assert go_on.wait(30)
+        assert go_on.wait(PLENTY_S)
         return good()(request)
 
     is_up = False
@@ -288,9 +329,8 @@ def test_half_open_lets_one_call_through_while_200_wait(mode: str) -> None:
         while_waiting: list[int] = []
 
         def watch() -> None:
-            assert first_came.wait(30)
-            # By now all the others are there as well.
-            time.sleep(0.5)
+            assert first_came.wait(PLENTY_S)
+            until(lambda: waiting_calls() >= 199)
             while_waiting.append(len(server.requests) - 3)
             go_on.set()
 
@@ -305,56 +345,64 @@ def test_half_open_lets_one_call_through_while_200_wait(mode: str) -> None:
 
 
 @each_mode
-def test_a_trial_that_fails_fails_those_who_waited_for_it(mode: str) -> None:
-    go_on = threading.Event()
-
+def test_a_trial_that_fails_fails_those_who_waited_for_it(mode: str, waiting_calls: Callable[[], int]) -> None:
     def answer(request: Received) -> Answer:
         if len(server.requests) > 3:
-            assert go_on.wait(30)
+            until(lambda: waiting_calls() >= 49)
         return failing(500)
 
     with WireServer(answer) as server, Session(config(server, routing={"retries": 0}), mode) as session:
         session.many(3)
-        threading.Timer(0.5, go_on.set).start()
         outcomes = session.many(50, at_once=50)
         assert all(isinstance(outcome, ServerError) for outcome in outcomes)
-        # Whoever came while one call was trying waited for it; the others asked one at a time.
-        assert len(server.requests) < 20
-        assert any("another call" in (outcome.attempts[-1].reason or "") for outcome in outcomes)
+        assert len(server.requests) == 4
+        assert sum("another call" in (outcome.attempts[-1].reason or "") for outcome in outcomes) == 49
 
 
 @each_mode
 def test_no_more_requests_are_under_way_than_a_provider_takes(mode: str) -> None:
-    under_way, most = 0, 0
+    under_way, most, has_queue = 0, 0, False
     lock = threading.Lock()
 
     def answer(request: Received) -> Answer:
-        nonlocal under_way, most
+        nonlocal under_way, most, has_queue
         with lock:
             under_way += 1
             most = max(most, under_way)
-        time.sleep(0.02)
+        # All the others are there before the first one is answered.
+        until(lambda: has_queue or (under_way == 3 and session.client.health()["a/m"].queued == 27))
         with lock:
+            has_queue = True
             under_way -= 1
         return good()(request)
 
     with WireServer(answer) as server:
         tables = config(server)
         tables["providers"]["a"]["max_concurrency"] = 3
-        outcomes = ask_all(tables, mode, 30, at_once=30)
+        with Session(tables, mode) as session:
+            outcomes = session.many(30, at_once=30)
     assert [outcome for outcome in outcomes if not isinstance(outcome, ChatCompletion)] == []
     assert most == 3
-    assert sum(1 for outcome in outcomes if outcome.attempts[0].waited_s) >= 20
+    assert sum(1 for outcome in outcomes if outcome.attempts[0].waited_s) == 27
 
 
 def test_places_are_given_in_the_order_of_arrival() -> None:
-    with WireServer(lambda request: _slowly(good()(request), 0.05)) as server:
+    all_are_there = threading.Event()
+
+    def answer(request: Received) -> Answer:
+        assert all_are_there.wait(PLENTY_S)
+        return good()(request)
+
+    with WireServer(answer) as server:
         tables = config(server)
         tables["providers"]["a"]["max_concurrency"] = 1
 
         async def run() -> list[int]:
             order: list[int] = []
             async with AsyncLlamaClient(tables) as client:
+
+                def are_there(calls: int) -> bool:
+                    return _present(client) == calls
 
                 async def one(number: int) -> None:
                     await client.ask(str(number))
@@ -363,9 +411,10 @@ def test_places_are_given_in_the_order_of_arrival() -> None:
                 tasks = []
                 for number in range(10):
                     tasks.append(asyncio.create_task(one(number)))
-                    await asyncio.sleep(0.005)
+                    await auntil(partial(are_there, number + 1))
                 # One that leaves the queue does not hold up the others.
                 tasks[5].cancel()
+                all_are_there.set()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 assert client.health()["a/m"].queued == 0
             return order
@@ -373,21 +422,23 @@ def test_places_are_given_in_the_order_of_arrival() -> None:
         assert asyncio.run(run()) == [0, 1, 2, 3, 4, 6, 7, 8, 9]
 
 
-def _slowly(answer: Answer, seconds: float) -> Answer:
-    time.sleep(seconds)
-    return answer
+def _present(client: AsyncLlamaClient) -> int:
+    """The calls that have a place or wait for one."""
+    health = client.health().get("a/m")
+    return 0 if health is None else health.in_flight + health.queued
 
 
 def test_a_full_provider_that_stays_full_makes_way_for_the_next() -> None:
-    with WireServer(lambda request: silence()) as first, WireServer(good()) as second:
+    with WireServer(lambda request: silence()) as first, MemoryServer(good()) as second:
         tables = config(first, second)
         tables["providers"]["a"]["max_concurrency"] = 1
 
         async def run() -> ChatCompletion:
-            async with AsyncLlamaClient(tables) as client:
+            async with timed(FakeClock())[1](tables) as client:
                 holder = asyncio.create_task(client.ask("hold", model="a/m", timeout=20))
-                await asyncio.sleep(0.2)
-                reply = await client.ask("hi", timeout=1.0)
+                await auntil(lambda: _present(client) == 1)
+                # Of which it waits one half for a place, really; the time of its second attempt stands still.
+                reply = await client.ask("hi", timeout=0.2)
                 holder.cancel()
                 await asyncio.gather(holder, return_exceptions=True)
                 assert client.health()["a/m"].in_flight == 0
@@ -397,7 +448,7 @@ def test_a_full_provider_that_stays_full_makes_way_for_the_next() -> None:
     assert story(reply) == [("a/m", "OverloadedError", False), ("b/m", "ok", True)]
 
 
-def test_a_trial_that_has_content_lets_the_others_ask_for_themselves() -> None:
+def test_a_trial_that_has_content_lets_the_others_ask_for_themselves(waiting_calls: Callable[[], int]) -> None:
     """A trial interrupted after its first content: the waiting calls get neither its error nor its text."""
     broken = [OPENAI.preamble(), OPENAI.text("of the trial"), OPENAI.event({"error": {"message": "gone"}})]
     count = 0
@@ -408,16 +459,17 @@ def test_a_trial_that_has_content_lets_the_others_ask_for_themselves() -> None:
         if count == 1:
             return failing(500)
         if count == 2:
-            time.sleep(0.3)
+            until(lambda: waiting_calls() >= 1)
             # In one piece, so that its end has come before a waiting call runs.
             return Answer([streamed(broken).content])
         return good("of another")(request)
 
     with WireServer(answer) as server:
-        tables = config(server, routing={"retries": 0, "breaker_failures": 1, "breaker_cooldown_s": 0.05})
-        with Session(tables, "stream-async") as session:
+        tables = config(server, routing={"retries": 0, "breaker_failures": 1, "breaker_cooldown_s": 30})
+        fake = FakeClock()
+        with Session(tables, "stream-async", fake) as session:
             session.many(1)
-            time.sleep(0.1)
+            fake.turn(30)
             trial, other = session.many(2, at_once=2)
     assert type(trial).__name__ == "StreamInterruptedError"
     assert isinstance(other, ChatCompletion)
@@ -439,13 +491,17 @@ def asking_in_a_thread(client: LlamaClient) -> tuple[threading.Thread, list[Exce
     return thread, errors
 
 
+def waits_between_attempts(client: LlamaClient | AsyncLlamaClient) -> bool:
+    return bool(client._context.closing._callbacks)
+
+
 def test_closing_a_client_ends_the_wait_of_its_calls() -> None:
-    with WireServer(in_turn(limited({"retry-after": "60"}, ""))) as server:
+    with MemoryServer(in_turn(limited({"retry-after": "60"}, ""))) as server:
         client = LlamaClient(config(server))
         thread, errors = asking_in_a_thread(client)
-        time.sleep(0.3)
+        until(lambda: waits_between_attempts(client))
         client.close()
-        thread.join(5)
+        thread.join(PLENTY_S)
         assert not thread.is_alive()
     assert [str(error) for error in errors] == ["the client was closed"]
 
@@ -454,19 +510,19 @@ def test_closing_an_async_client_ends_the_wait_of_its_calls() -> None:
     async def run(url: str) -> BaseException | None:
         client = AsyncLlamaClient(config(url))
         task = asyncio.create_task(client.ask("hi"))
-        await asyncio.sleep(0.3)
+        await auntil(lambda: waits_between_attempts(client))
         await client.aclose()
-        await asyncio.wait([task], timeout=5)
+        await asyncio.wait([task], timeout=PLENTY_S)
         return task.exception()
 
-    with WireServer(in_turn(limited({"retry-after": "60"}, ""))) as server:
+    with MemoryServer(in_turn(limited({"retry-after": "60"}, ""))) as server:
         assert str(asyncio.run(run(server.url))) == "the client was closed"
 
 
 @each_mode
 def test_the_logs_tell_the_whole_story_and_no_secret(mode: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", logger="llama_client")
-    with closed_port() as dead, WireServer(in_turn(limited({"retry-after": "2"}, ""), None)) as server:
+    with closed_port() as dead, MemoryServer(in_turn(limited({"retry-after": "2"}, ""), None)) as server:
         tables = config(dead, server, routing={"breaker_failures": 1})
         tables["providers"]["b"]["api_key"] = "sk-secret-of-the-test"
         fake = FakeClock()
@@ -484,16 +540,15 @@ def test_the_logs_tell_the_whole_story_and_no_secret(mode: str, caplog: pytest.L
 
 
 def test_closing_a_client_ends_the_wait_for_a_place() -> None:
-    with WireServer(lambda request: streamed([OPENAI.preamble(), OPENAI.text("Hel")], "stall")) as server:
+    with MemoryServer(lambda request: streamed([OPENAI.preamble(), OPENAI.text("Hel")], "stall")) as server:
         tables = config(server)
         tables["providers"]["a"]["max_concurrency"] = 1
         client = LlamaClient(tables)
         held = client.chat.completions.create(messages=MESSAGES, stream=True)
         thread, errors = asking_in_a_thread(client)
-        time.sleep(0.3)
-        assert (client.health()["a/m"].in_flight, client.health()["a/m"].queued) == (1, 1)
+        until(lambda: (client.health()["a/m"].in_flight, client.health()["a/m"].queued) == (1, 1))
         client.close()
-        thread.join(5)
+        thread.join(PLENTY_S)
         assert not thread.is_alive()
         held.close()
     assert [str(error) for error in errors] == ["the client was closed"]
@@ -502,7 +557,7 @@ def test_closing_a_client_ends_the_wait_for_a_place() -> None:
 @each_mode
 def test_a_wait_for_ever_ends_after_an_hour(mode: str) -> None:
     fake = FakeClock()
-    with WireServer(in_turn(limited({"retry-after": "1e9"}, ""), None)) as first, WireServer(good()) as second:
+    with MemoryServer(in_turn(limited({"retry-after": "1e9"}, ""), None)) as first, MemoryServer(good()) as second:
         with Session(config(first, second), mode, fake) as session:
             assert [reply.target for reply in session.many(2)] == ["b/m", "b/m"]
             fake.now += 3600
@@ -511,7 +566,7 @@ def test_a_wait_for_ever_ends_after_an_hour(mode: str) -> None:
 
 def test_a_stream_that_is_closed_after_its_first_content_was_an_answer() -> None:
     answers = in_turn(failing(500), None, failing(500), None, failing(500), None)
-    with WireServer(answers) as server, LlamaClient(config(server, routing={"retries": 0})) as client:
+    with MemoryServer(answers) as server, LlamaClient(config(server, routing={"retries": 0})) as client:
         for _ in range(3):
             with pytest.raises(ServerError):
                 client.ask("hi")
@@ -528,7 +583,7 @@ def test_a_forked_process_has_places_of_its_own() -> None:
             held = client.chat.completions.create(messages=MESSAGES, stream=True)
             child = os.fork()
             if child == 0:
-                os._exit(0 if client.ask("hi", timeout=5).text == "Hello" else 1)
+                os._exit(0 if client.ask("hi", timeout=PLENTY_S).text == "Hello" else 1)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
             held.close()
 
@@ -549,7 +604,7 @@ def test_a_hedge_for_which_no_thread_is_left_is_a_typed_error(mode: str, monkeyp
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", started)
-    with WireServer() as first, WireServer() as second:
+    with MemoryServer() as first, MemoryServer() as second:
         with Session(config(first, second, routing={"hedge_after_s": 1.0}), mode) as session:
             outcome = session.many(1)[0]
             assert [each.in_flight for each in session.client.health().values()] == [0, 0]

@@ -14,8 +14,9 @@ from llama_client.config.load import load_config
 from llama_client.routing.health import DecayedMean, LatencyStats
 from llama_client.testing.clock import FakeClock
 from llama_client.testing.dialects import OPENAI
-from llama_client.testing.loopback import Answer, Received, WireServer, as_json
+from llama_client.testing.loopback import Answer, Received, as_json
 from tests.routing.asking import MESSAGES, MODES, Session, ask_all, config, failing, good, in_turn, story, timed
+from tests.routing.in_memory import MemoryServer
 
 each_mode = pytest.mark.parametrize("mode", MODES)
 
@@ -50,7 +51,7 @@ def ordered(client: LlamaClient, **params: Any) -> list[str]:
 def test_the_cheapest_is_asked_first_for_a_thousand_requests() -> None:
     chance = random.Random(7)
     names = "abcdef"
-    with WireServer(good()) as server:
+    with MemoryServer(good()) as server:
         prices, table = [], {}
         for name in names[:5]:
             rates = [round(chance.uniform(0.01, 2.0), 4) for _ in range(2)]
@@ -78,7 +79,7 @@ def test_the_cheapest_is_asked_first_for_a_thousand_requests() -> None:
 
 @each_mode
 def test_the_cheapest_is_really_asked(mode: str) -> None:
-    with WireServer(good()) as server:
+    with MemoryServer(good()) as server:
         prices = [price("a/m", "2", "2"), price("b/m", "0.1", "0.1")]
         tables = route(config(server, server, server, prices=prices), policy="cheapest")
         [reply] = ask_all(tables, mode, 1)
@@ -117,7 +118,7 @@ def test_what_the_cache_takes_off_the_price_counts() -> None:
         return as_json(OPENAI.whole() | {"usage": usage})
 
     rows = [price("a/m", "1", "1", cached_usd_per_mtok=0.1), price("b/m", "0.5", "1")]
-    with WireServer(cached) as server:
+    with MemoryServer(cached) as server:
         tables = route(config(server, server, prices=rows), policy="cheapest")
         with LlamaClient(tables) as client:
             long = "x" * 4000
@@ -128,7 +129,7 @@ def test_what_the_cache_takes_off_the_price_counts() -> None:
 
 def test_what_costs_too_much_is_skipped_and_so_is_what_has_no_price() -> None:
     rows = [price("a/m", "1000", "1000"), price("c/m", "0.1", "0.1")]
-    with WireServer(good()) as server:
+    with MemoryServer(good()) as server:
         tables = route(config(server, server, server, prices=rows), max_price_usd=0.001)
         [reply] = ask_all(tables, "call-sync", 1)
     assert reply.target == "c/m"
@@ -137,7 +138,7 @@ def test_what_costs_too_much_is_skipped_and_so_is_what_has_no_price() -> None:
 
 @each_mode
 def test_where_everybody_costs_too_much_nobody_is_asked(mode: str) -> None:
-    with WireServer(good()) as server:
+    with MemoryServer(good()) as server:
         tables = route(config(server, prices=[price("a/m", "1000", "1000")]), max_price_usd=0.001)
         [error] = ask_all(tables, mode, 1, max_tokens=1000)
         assert server.requests == []
@@ -159,9 +160,9 @@ def test_the_fastest_is_asked_first_once_all_were_measured(mode: str) -> None:
         return answer
 
     with (
-        WireServer(taking(3.0)) as slow,
-        WireServer(taking(0.2)) as fast,
-        WireServer(taking(1.0)) as middling,
+        MemoryServer(taking(3.0)) as slow,
+        MemoryServer(taking(0.2)) as fast,
+        MemoryServer(taking(1.0)) as middling,
     ):
         tables = route(config(slow, fast, middling), policy="fastest")
         with Session(tables, mode, fake) as session:
@@ -176,7 +177,7 @@ def test_the_fastest_is_asked_first_once_all_were_measured(mode: str) -> None:
 
 
 def test_the_fastest_explores_a_little() -> None:
-    with WireServer(good()) as server:
+    with MemoryServer(good()) as server:
         tables = route(config(server, server), policy="fastest")
         with LlamaClient(tables) as client:
             first = Counter(client.ask("hi").target for _ in range(3))
@@ -199,7 +200,7 @@ def test_weights_are_shares_and_zero_is_the_last_resort() -> None:
 
 @each_mode
 def test_a_targets_own_parameters_fill_in_what_the_call_does_not_say(mode: str) -> None:
-    with WireServer(in_turn(failing(500))) as first, WireServer(good()) as second:
+    with MemoryServer(in_turn(failing(500))) as first, MemoryServer(good()) as second:
         rows = [{"target": "a/m", "params": {"temperature": 0.2, "max_tokens": 10}}, "b/m"]
         tables = {**config(first, second), "routes": {"chat": {"targets": rows}}}
         ask_all(tables, mode, 1, max_tokens=20)
@@ -210,7 +211,7 @@ def test_a_targets_own_parameters_fill_in_what_the_call_does_not_say(mode: str) 
 
 def test_a_prompt_that_cannot_fit_is_not_sent_there_where_another_has_room() -> None:
     rows = [{"target": "a/m", "name": "small", "context_tokens": 2048}]
-    with WireServer(good()) as first, WireServer(good()) as second:
+    with MemoryServer(good()) as first, MemoryServer(good()) as second:
         tables = config(first, second, models=rows)
         with LlamaClient(tables) as client:
             reply = client.ask("x" * 40_000)
@@ -221,7 +222,7 @@ def test_a_prompt_that_cannot_fit_is_not_sent_there_where_another_has_room() -> 
 
 
 def test_local_only_leaves_what_is_local() -> None:
-    with WireServer(good()) as server:
+    with MemoryServer(good()) as server:
         tables = config(server, local_only=True)
         tables["routes"]["chat"]["targets"] = ["groq/openai/gpt-oss-20b", "a/m"]
         tables["providers"]["groq"] = {"api_key": "k"}
@@ -234,7 +235,7 @@ def test_local_only_leaves_what_is_local() -> None:
 
 @each_mode
 def test_a_parameter_that_nobody_honours_is_left_out_where_that_is_wanted(mode: str) -> None:
-    with WireServer(lambda request: OPENAI.good(streams=request.json.get("stream", False))) as server:
+    with MemoryServer(lambda request: OPENAI.good(streams=request.json.get("stream", False))) as server:
         providers = {"x": {"kind": "groq", "base_url": server.url, "api_key": "k"}}
         tables = {"default_model": "x/m", "providers": providers, "routing": {"drop_unsupported": True}}
         [reply] = ask_all(tables, mode, 1, top_k=5, min_p=0.1, temperature=0.5)
@@ -320,7 +321,7 @@ def test_a_client_of_a_test_has_the_tests_own_time() -> None:
 
 def test_a_list_skips_who_has_no_room_too() -> None:
     rows = [{"target": "a/m", "name": "small", "context_tokens": 2048}]
-    with WireServer(good()) as server, LlamaClient(config(server, server, models=rows)) as client:
+    with MemoryServer(good()) as server, LlamaClient(config(server, server, models=rows)) as client:
         assert client.ask("x" * 40_000, model=["a/m", "b/m"]).target == "b/m"
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import time
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
 from llama_client import APITimeoutError, ChatCompletion
+from llama_client.testing.clock import FakeClock
 from llama_client.testing.dialects import OLLAMA, OPENAI, Dialect
 from llama_client.testing.loopback import (
     Answer,
@@ -23,12 +24,13 @@ from llama_client.testing.loopback import (
     streamed,
 )
 from tests.lengths import two_modes
-from tests.routing.asking import MODES, Session, config, story
+from tests.routing.asking import MODES, PLENTY_S, Session, config, story
+from tests.routing.in_memory import MemoryServer
 
 streams = pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 each_mode = pytest.mark.parametrize("mode", MODES)
-FIRST_S = 0.15
-READING_S = 0.5
+FIRST_S = 1.5
+READING_S = 5.0
 
 
 def progress(done: int) -> bytes:
@@ -78,7 +80,7 @@ def server_that(answer: Callable[[bool], Answer], alive: Answer | None) -> Calla
     return answers
 
 
-def asked(server: WireServer, method: str) -> list[str]:
+def asked(server: MemoryServer | WireServer, method: str) -> list[str]:
     return [request.path for request in server.requests if request.method == method]
 
 
@@ -98,8 +100,8 @@ LIVING = {
 @pytest.mark.parametrize("sign", SIGNS)
 def test_a_sign_of_life_in_a_stream_keeps_a_lone_target(mode: str, sign: str, monkeypatch: pytest.MonkeyPatch) -> None:
     treat_as_cloud(monkeypatch)
-    with WireServer(server_that(lambda _: reading(SIGNS[sign]), None)) as server:
-        with Session(config(server, routing=rules()), mode) as session:
+    with MemoryServer(server_that(lambda _: reading(SIGNS[sign]), None)) as server:
+        with Session(config(server, routing=rules()), mode, FakeClock()) as session:
             [reply] = session.many(1)
             assert isinstance(reply, ChatCompletion), reply
             assert reply.text == "Hello"
@@ -111,18 +113,47 @@ def test_a_sign_of_life_in_a_stream_keeps_a_lone_target(mode: str, sign: str, mo
 @pytest.mark.parametrize("alive", LIVING)
 def test_a_silent_server_of_ones_own_that_answers_anything_is_waited_for(mode: str, alive: str) -> None:
     answers = server_that(silent(READING_S), LIVING[alive])
-    with WireServer(answers) as server, Session(config(server, routing=rules()), mode) as session:
+    with MemoryServer(answers) as server, Session(config(server, routing=rules()), mode, FakeClock()) as session:
         [reply] = session.many(1)
         assert isinstance(reply, ChatCompletion), reply
         assert len(asked(server, "POST")) == 1
         assert asked(server, "GET") == ["/v1/models"]
 
 
+@two_modes
+def test_over_sockets_it_is_waited_for_too(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_CHECK_AFTER_S", 0.05)
+    was_checked = threading.Event()
+
+    def answers(request: Received) -> Answer:
+        if request.method == "GET":
+            was_checked.set()
+            return LIVING["200"]
+        assert was_checked.wait(PLENTY_S)
+        return OPENAI.good(streams=bool(request.json.get("stream")))
+
+    with WireServer(answers) as server, Session(config(server, routing=rules(first_content_s=0.05)), mode) as session:
+        [reply] = session.many(1, timeout=PLENTY_S)
+        assert isinstance(reply, ChatCompletion), reply
+        assert len(asked(server, "POST")) == 1
+        assert asked(server, "GET")[0] == "/v1/models"
+
+
+@streams
+def test_over_sockets_one_that_shows_no_life_is_given_up(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_TIMEOUT_S", 0.05)
+    with WireServer(lambda _: silence()) as slow, MemoryServer(lambda _: OPENAI.good(streams=True)) as other:
+        with Session(config(slow, other, routing=rules(first_content_s=0.05)), mode) as session:
+            [reply] = session.many(1)
+    assert isinstance(reply, ChatCompletion), reply
+    assert story(reply) == [("a/m", "APITimeoutError", True), ("b/m", "ok", True)]
+
+
 @streams
 def test_a_stream_that_has_begun_may_pause(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     treat_as_cloud(monkeypatch)
     answers = server_that(silent(READING_S, with_head=True), None)
-    with WireServer(answers) as server, Session(config(server, routing=rules()), mode) as session:
+    with MemoryServer(answers) as server, Session(config(server, routing=rules()), mode, FakeClock()) as session:
         [reply] = session.many(1)
         assert isinstance(reply, ChatCompletion), reply
         assert len(server.requests) == 1
@@ -131,8 +162,8 @@ def test_a_stream_that_has_begun_may_pause(mode: str, monkeypatch: pytest.Monkey
 @streams
 def test_a_server_of_ones_own_is_waited_for_although_another_target_is_left(mode: str) -> None:
     first = server_that(silent(READING_S), LIVING["200"])
-    with WireServer(first) as slow, WireServer(lambda _: OPENAI.good(streams=True)) as other:
-        with Session(config(slow, other, routing=rules()), mode) as session:
+    with MemoryServer(first) as slow, MemoryServer(lambda _: OPENAI.good(streams=True)) as other:
+        with Session(config(slow, other, routing=rules()), mode, FakeClock()) as session:
             [reply] = session.many(1)
     assert isinstance(reply, ChatCompletion), reply
     assert reply.target == "a/m"
@@ -141,9 +172,9 @@ def test_a_server_of_ones_own_is_waited_for_although_another_target_is_left(mode
 
 @streams
 def test_a_stream_is_looked_after_again_and_again(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_CHECK_AFTER_S", 0.1)
-    with WireServer(server_that(silent(READING_S), LIVING["200"])) as server:
-        with Session(config(server, routing=rules()), mode) as session:
+    monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_CHECK_AFTER_S", 1.0)
+    with MemoryServer(server_that(silent(READING_S), LIVING["200"])) as server:
+        with Session(config(server, routing=rules()), mode, FakeClock()) as session:
             [reply] = session.many(1)
     assert isinstance(reply, ChatCompletion), reply
     assert len(asked(server, "GET")) > 1
@@ -164,13 +195,13 @@ NOT_LIVING: dict[str, Callable[[], Callable[[Received], Answer]]] = {
 @streams
 @pytest.mark.parametrize("way", NOT_LIVING)
 def test_a_server_that_shows_no_life_is_given_up(mode: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_TIMEOUT_S", 0.2)
-    monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_CHECK_AFTER_S", 0.2)
-    with WireServer(NOT_LIVING[way]()) as slow, WireServer(lambda _: OPENAI.good(streams=True)) as other:
-        with Session(config(slow, other, routing=rules()), mode) as session:
-            started = time.monotonic()
+    monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_CHECK_AFTER_S", 20.0)
+    with MemoryServer(NOT_LIVING[way]()) as slow, MemoryServer(lambda _: OPENAI.good(streams=True)) as other:
+        fake = FakeClock()
+        before = fake.now
+        with Session(config(slow, other, routing=rules()), mode, fake) as session:
             [reply] = session.many(1)
-            assert time.monotonic() - started < 10
+            assert fake.now - before < 60.0
             assert isinstance(reply, ChatCompletion), reply
             assert story(reply)[0] == ("a/m", "APITimeoutError", True)
             assert reply.target == "b/m"
@@ -189,8 +220,8 @@ def test_a_cloud_has_its_time_to_the_first_content_where_another_target_is_left(
 ) -> None:
     treat_as_cloud(monkeypatch)
     endless = reading(SIGNS[sign], pauses=6)
-    with WireServer(lambda _: endless) as slow, WireServer(lambda _: OPENAI.good(streams=True)) as other:
-        with Session(config(slow, other, routing=rules()), mode) as session:
+    with MemoryServer(lambda _: endless) as slow, MemoryServer(lambda _: OPENAI.good(streams=True)) as other:
+        with Session(config(slow, other, routing=rules()), mode, FakeClock()) as session:
             [reply] = session.many(1)
     assert isinstance(reply, ChatCompletion), reply
     assert reply.target == "b/m"
@@ -200,11 +231,11 @@ def test_a_cloud_has_its_time_to_the_first_content_where_another_target_is_left(
 @streams
 def test_a_silent_cloud_is_not_asked_and_given_up(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     treat_as_cloud(monkeypatch)
-    with WireServer(server_that(lambda _: silence(), LIVING["200"])) as server:
-        with Session(config(server, routing=rules(retries=0)), mode) as session:
+    with MemoryServer(server_that(lambda _: silence(), LIVING["200"])) as server:
+        with Session(config(server, routing=rules(retries=0)), mode, FakeClock()) as session:
             [error] = session.many(1)
     assert isinstance(error, APITimeoutError)
-    assert str(error) == f"no answer within {FIRST_S} s"
+    assert str(error) == f"no answer within {FIRST_S:.3g} s"
     assert asked(server, "GET") == []
 
 
@@ -214,15 +245,16 @@ def test_the_timeout_of_the_call_holds_and_is_no_failure_of_a_living_server(mode
     def answer(wants_stream: bool) -> Answer:
         if way == "silent" or not wants_stream:
             return silence()
-        return paced(Answer([head(200, {"content-type": "text/event-stream"}), *[b": here\n\n"] * 100], "stall"), 0.05)
+        return paced(Answer([head(200, {"content-type": "text/event-stream"}), *[b": here\n\n"] * 100], "stall"), 5.0)
 
-    with WireServer(server_that(answer, LIVING["200"])) as server:
-        with Session(config(server, routing=rules()), mode) as session:
-            started = time.monotonic()
-            [error] = session.many(1, timeout=1.2)
-            assert time.monotonic() - started < 5
+    with MemoryServer(server_that(answer, LIVING["200"])) as server:
+        fake = FakeClock()
+        before = fake.now
+        with Session(config(server, routing=rules()), mode, fake) as session:
+            [error] = session.many(1, timeout=120.0)
+            assert fake.now - before == pytest.approx(120.0, abs=0.5)
             assert isinstance(error, APITimeoutError)
-            assert str(error) == "no answer within 1.2 s"
+            assert str(error) == "no answer within 120 s"
             assert session.client.health()["a/m"].breaker == "closed"
         assert len(asked(server, "POST")) == 1
 
@@ -231,7 +263,7 @@ def test_the_timeout_of_the_call_holds_and_is_no_failure_of_a_living_server(mode
 @pytest.mark.parametrize("dialect", [OPENAI, OLLAMA], ids=str)
 def test_a_timeout_is_told_as_it_was_set(mode: str, dialect: Dialect) -> None:
     answers = server_that(lambda _: silence(), as_json({"models": [], "data": []}))
-    with WireServer(answers) as server, Session(dialect.config(server.url), mode) as session:
+    with MemoryServer(answers) as server, Session(dialect.config(server.url), mode, FakeClock()) as session:
         [error] = session.many(1, timeout=1.1)
     assert str(error) == "no answer within 1.1 s"
     assert [attempt.reason for attempt in error.attempts] == ["no answer within 1.1 s"]
@@ -240,11 +272,11 @@ def test_a_timeout_is_told_as_it_was_set(mode: str, dialect: Dialect) -> None:
 @two_modes
 def test_each_target_of_a_route_tells_its_part_of_the_time(mode: str) -> None:
     routing = {"deadline_s": 1.3, "retries": 0}
-    with WireServer(lambda _: silence()) as server:
+    with MemoryServer(lambda _: silence()) as server:
         targets = {name: {"kind": "openai", "base_url": server.url + OPENAI.base} for name in ("a", "b")}
         routes = {"all": {"targets": ["a/m", "b/m"]}}
         several = {"providers": targets, "routing": routing, "routes": routes, "default_model": "all"}
-        with Session(several, mode) as session:
+        with Session(several, mode, FakeClock()) as session:
             [error] = session.many(1)
     assert len(error.attempts) == 2
     for attempt in error.attempts:
@@ -253,18 +285,18 @@ def test_each_target_of_a_route_tells_its_part_of_the_time(mode: str) -> None:
 
 @each_mode
 def test_a_silence_that_is_too_long_for_the_provider_is_told_as_such(mode: str) -> None:
-    with WireServer(server_that(lambda _: silence(), None)) as server:
-        with Session(OPENAI.config(server.url, timeout_s=0.3), mode) as session:
+    with MemoryServer(server_that(lambda _: silence(), None)) as server:
+        with Session(OPENAI.config(server.url, timeout_s=0.3), mode, FakeClock()) as session:
             [error] = session.many(1)
     assert str(error) == "no answer within 0.3 s"
 
 
 @streams
 def test_the_check_goes_with_the_key_to_the_same_address(mode: str) -> None:
-    with WireServer(server_that(silent(READING_S), LIVING["200"])) as server:
+    with MemoryServer(server_that(silent(READING_S), LIVING["200"])) as server:
         tables = config(server, routing=rules())
         tables["providers"]["a"]["api_key"] = "sk-some-key"
-        with Session(tables, mode) as session:
+        with Session(tables, mode, FakeClock()) as session:
             session.many(1)
     [request] = [request for request in server.requests if request.method == "GET"]
     assert request.headers["authorization"] == "Bearer sk-some-key"

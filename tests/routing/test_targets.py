@@ -20,8 +20,9 @@ from llama_client import (
 )
 from llama_client.providers.gguf.store import ModelStore
 from llama_client.testing.dialects import GROQ, OLLAMA, OPENAI, TOGETHER, Dialect
-from llama_client.testing.loopback import Answer, Received, WireServer, as_json, closed_port
+from llama_client.testing.loopback import Answer, Received, as_json, closed_port
 from tests.routing.asking import MESSAGES, config, good
+from tests.routing.in_memory import MemoryServer
 
 COLOURS = ["sync", "async"]
 each_colour = pytest.mark.parametrize("colour", COLOURS)
@@ -74,7 +75,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for name in ("GROQ_API_KEY", "TOGETHER_API_KEY", "OPENAI_API_KEY", "GROQ_BASE_URL", "TOGETHER_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     world = World()
-    with WireServer(world.answer) as server:
+    with MemoryServer(world.answer) as server:
         world.url = server.url
         yield world
 
@@ -201,7 +202,7 @@ def test_the_refusal_of_a_retired_id_tells_the_date_and_the_replacement(
     how: str, refusal: tuple[int, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GROQ_API_KEY", raising=False)
-    with WireServer(lambda request: as_json(refusal[1], status=refusal[0])) as server:
+    with MemoryServer(lambda request: as_json(refusal[1], status=refusal[0])) as server:
         if how == "for_provider":
             client = LlamaClient.for_provider("groq", api_key="k", base_url=server.url)
         else:
@@ -413,7 +414,7 @@ BROKEN_LISTS: list[Callable[[Received], Answer]] = [
 def test_an_ollama_that_lists_rubbish_is_like_none(
     answer: Callable[[Received], Answer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with WireServer(answer) as server:
+    with MemoryServer(answer) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.url)
         with pytest.raises(ConfigError, match="llama-client pull"):
             ask(None)
@@ -425,7 +426,7 @@ TOOL = {"type": "function", "function": {"name": "clock"}}
 @pytest.mark.parametrize(("tools", "sent"), [([TOOL], False), ([], None), (None, None)])
 def test_what_a_target_says_of_tools_goes_only_with_tools(tools: Any, sent: bool | None) -> None:
     """OpenAI refuses `parallel_tool_calls` without any."""
-    with WireServer(good()) as server:
+    with MemoryServer(good()) as server:
         tables = config(server)
         tables["routes"]["chat"]["targets"] = [{"target": "a/m", "params": {"parallel_tool_calls": False}}]
         with LlamaClient(tables) as client:

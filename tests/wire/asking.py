@@ -16,9 +16,9 @@ from tests.asking import Asker
 
 KEY = "sk-test-secret-1234567890"
 PROMPT = "Why do llamas hum?"
-# Long enough for any answer that comes at all, and short enough for a test that waits for it in vain.
-PLENTY_S = 10.0
-SOON_S = 2.0
+# Long enough for whatever comes at all, however busy the machine is; no test waits for it in vain.
+PLENTY_S = 60.0
+SOON_S = 30.0
 
 
 def fault_answer(name: str, dialect: Dialect, *, streams: bool) -> Answer:

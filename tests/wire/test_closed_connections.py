@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from llama_client import APIConnectionError, AsyncLlamaClient, ChatCompletion, LlamaClient, LlamaClientError
+from llama_client.providers.http import sync_wire
 from llama_client.testing.dialects import OPENAI
 from llama_client.testing.loopback import Answer, WireServer, hangup, head
 from llama_client.types.completion import Attempt
@@ -228,12 +229,17 @@ def test_where_a_server_closes_after_streams_their_connections_are_not_kept(mode
 
 @pytest.mark.own_wire
 @calls
-def test_a_connection_is_not_used_for_longer_than_the_server_announces(mode: str) -> None:
+def test_a_connection_is_not_used_for_longer_than_the_server_announces(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(sync_wire, "time", SimpleNamespace(monotonic=lambda: now))
     announced = good(mode).content.replace(b"\r\n\r\n", b"\r\nKeep-Alive: timeout=1, max=100\r\n\r\n", 1)
     with WireServer(lambda _: Answer([announced])) as server, Session(config(server), mode) as session:
+        monkeypatch.setattr(session._runner.get_loop(), "time", lambda: now)
         answered(session)
         answered(session)
         assert server.accepted == 1
-        time.sleep(0.9)
+        now += 0.9
         answered(session)
         assert server.accepted == 2

@@ -191,7 +191,8 @@ async def cancel_the_reader(client: AsyncLlamaClient) -> None:
 
 async def run_out_of_time(client: AsyncLlamaClient) -> None:
     async def read() -> None:
-        async with asyncio.timeout(0.3), await _open(client) as stream:
+        async with asyncio.timeout(None) as limit, await _open(client) as stream:
+            limit.reschedule(asyncio.get_running_loop().time() + 0.05)
             async for _ in stream:
                 pass
 
@@ -234,7 +235,7 @@ def test_cancelling_a_task_that_waits_for_its_answer_stops_the_server(
             task = asyncio.create_task(create)
             while not server.requests:
                 await asyncio.sleep(0.01)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -347,7 +347,7 @@ def test_a_deadline_holds_while_a_long_answer_is_decoded(held: Held, caplog: pyt
         assert isinstance(caught.value, APITimeoutError)
         assert [(attempt.sent, attempt.http_status) for attempt in caught.value.attempts] == [(True, 200)]
 
-    while_decoding(held, run, caplog, timeout=0.3)
+    while_decoding(held, run, caplog, timeout=1.0)
 
 
 def test_a_call_can_be_cancelled_while_its_long_answer_is_decoded(held: Held, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,9 +14,12 @@ import pytest
 from llama_client import APIConnectionError, AsyncLlamaClient, LlamaClient, StreamInterruptedError
 from llama_client.testing.dialects import DIALECTS, OPENAI, Dialect
 from llama_client.testing.loopback import WireServer, as_json, streamed
+from tests.routing.asking import until
 from tests.wire.asking import KEY, PLENTY_S, PROMPT, SOON_S
 
 MESSAGES: list[dict[str, object]] = [{"role": "user", "content": PROMPT}]
+# The reader waits for more by then, as a rule; what is asserted holds anyway.
+_SETTLED_S = 0.05
 each_dialect = pytest.mark.parametrize("dialect", DIALECTS, ids=str)
 
 
@@ -32,7 +35,8 @@ def test_closing_a_stream_ends_the_wait_of_another_thread(dialect: Dialect) -> N
         texts: list[str] = []
         reader = threading.Thread(target=lambda: texts.extend(chunk.text for chunk in stream))
         reader.start()
-        time.sleep(0.3)
+        until(lambda: bool(texts))
+        time.sleep(_SETTLED_S)
         stream.close()
         reader.join(PLENTY_S)
         assert not reader.is_alive()
@@ -51,7 +55,7 @@ def test_closing_a_stream_ends_the_wait_of_another_task(dialect: Dialect) -> Non
                 return [chunk.text async for chunk in stream]
 
             reading = asyncio.create_task(read())
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(_SETTLED_S)
             await stream.aclose()
             return await asyncio.wait_for(reading, PLENTY_S)
 
@@ -71,7 +75,7 @@ def test_closing_an_async_client_ends_what_waits(dialect: Dialect) -> None:
                 pass
 
         reading = asyncio.create_task(read())
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(_SETTLED_S)
         await client.aclose()
         done, _ = await asyncio.wait([reading], timeout=PLENTY_S)
         return next(iter(done)).exception() if done else None
@@ -97,7 +101,7 @@ def test_closing_a_client_ends_a_thread_that_waits(dialect: Dialect) -> None:
 
         reader = threading.Thread(target=read)
         reader.start()
-        time.sleep(0.3)
+        time.sleep(_SETTLED_S)
         client.close()
         reader.join(PLENTY_S)
         assert not reader.is_alive()
@@ -118,7 +122,7 @@ def test_a_user_s_own_client_does_not_wait_for_the_end_of_a_connection() -> None
 @pytest.mark.parametrize("wire", ["builtin", "httpx"])
 def test_a_forked_process_that_closes_its_copies_ends_no_stream_of_its_parent(wire: str) -> None:
     pieces = [OPENAI.preamble(), *(OPENAI.text(word) for word in ["They", "hum", "softly"]), *OPENAI.ending()]
-    answer = OPENAI.answers(streamed(pieces, delay_s=0.1))
+    answer = OPENAI.answers(streamed(pieces, delay_s=0.03))
     config = {"http": {"wire": wire}}
     with WireServer(answer) as server, LlamaClient(OPENAI.config(server.url, api_key=KEY) | config) as client:
         stream = client.chat.completions.create(messages=MESSAGES, stream=True)

@@ -6,8 +6,10 @@ import asyncio
 import gc
 import gzip
 import json
+import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -33,11 +35,12 @@ from llama_client.testing.loopback import (
     closed_port,
     head,
     paced,
+    silence,
     streamed,
     whole,
 )
 from tests.asking import MODES, Asker
-from tests.wire.asking import KEY
+from tests.wire.asking import KEY, PLENTY_S
 
 MESSAGES: list[dict[str, object]] = [{"role": "user", "content": "Why do llamas hum?"}]
 each_mode = pytest.mark.parametrize("mode", MODES)
@@ -64,7 +67,7 @@ def test_a_stream_in_one_piece_leaves_a_connection_whose_end_is_noticed() -> Non
             for _ in range(4):
                 async with await client.chat.completions.create(messages=MESSAGES, stream=True) as stream:
                     found.append("".join([chunk.text async for chunk in stream]))
-                await asyncio.sleep(0.1)
+                assert await asyncio.to_thread(server.wait_until_idle)
             return found
 
     # The server closes after each answer, without having said so.
@@ -86,7 +89,7 @@ def test_an_answer_before_the_whole_request_was_read_is_the_answer(mode: str) ->
 def test_a_request_that_was_sent_is_recorded_as_sent_when_its_time_is_up(mode: str) -> None:
     processing = paced(Answer([b"HTTP/1.1 102 Processing\r\n\r\n"] * 500, "stall"), 0.01)
     with WireServer(lambda _: processing) as server:
-        error = failure(mode, config(server.url), timeout=0.5)
+        error = failure(mode, config(server.url), timeout=0.3)
     assert isinstance(error, APITimeoutError)
     assert [attempt.sent for attempt in error.attempts] == [True]
 
@@ -182,38 +185,63 @@ def test_a_refused_name_with_two_addresses_keeps_the_remedy(mode: str) -> None:
 
 
 def test_an_answer_that_comes_during_a_slow_liveness_check_is_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_CHECK_AFTER_S", 0.3)
+    monkeypatch.setattr("llama_client.providers.http.exchange._LIVENESS_CHECK_AFTER_S", 0.05)
+    is_checked = threading.Event()
 
     def answer(received: Received) -> Answer:
         if received.path.endswith("/api/chat"):
-            return Answer([1.0, *as_json(OLLAMA.whole()).pieces])
-        # Longer than a check may take, so that alone it would end the attempt.
-        return Answer([6.0, *as_json({"models": []}).pieces])
+            assert is_checked.wait(PLENTY_S)
+            return as_json(OLLAMA.whole())
+        is_checked.set()
+        # For longer than a check may take, so that alone it would end the attempt.
+        return silence()
 
     async def run(url: str) -> str:
         async with AsyncLlamaClient(OLLAMA.config(url)) as client:
-            return (await client.ask("hi", timeout=30)).text
+            return (await client.ask("hi", timeout=PLENTY_S)).text
 
     with WireServer(answer) as server:
         assert asyncio.run(run(server.url)) == "Hello"
         assert len(server.requests) == 2
 
 
-def in_memory() -> int:
-    for _ in range(3):
+@pytest.fixture
+def in_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[], set[str]]:
+    """What is still in memory of what was made in the test."""
+    made: list[weakref.ref[Any]] = []
+
+    def watched(cls: Any) -> None:
+        create = cls.__init__
+
+        def created(self: object, *args: Any, **kwargs: Any) -> None:
+            made.append(weakref.ref(self))
+            create(self, *args, **kwargs)
+
+        monkeypatch.setattr(cls, "__init__", created)
+
+    class SocketConnection(sync_wire._SocketConnection):
+        """The same with weak references."""
+
+    monkeypatch.setattr(sync_wire, "_SocketConnection", SocketConnection)
+    for cls in (sync_wire.SyncWire, SocketConnection, sync_wire._Place):
+        watched(cls)
+
+    def left() -> set[str]:
         gc.collect()
-    kept = (sync_wire.SyncWire, sync_wire._SocketConnection, sync_wire._Place)
-    return sum(isinstance(each, kept) for each in gc.get_objects())
+        return {type(kept).__name__ for ref in made if (kept := ref()) is not None}
+
+    return left
 
 
-def test_a_closed_client_leaves_no_connections_in_memory() -> None:
-    before = in_memory()
+@pytest.mark.own_wire
+def test_a_closed_client_leaves_no_connections_in_memory(in_memory: Callable[[], set[str]]) -> None:
     with WireServer(lambda _: as_json(OPENAI.whole())) as server:
         for _ in range(3):
             with LlamaClient(config(server.url)) as client:
                 client.ask("hi")
+                assert in_memory() >= {"SyncWire", "SocketConnection"}
             del client
-    assert in_memory() <= before
+    assert in_memory() == set()
 
 
 @pytest.mark.own_wire

@@ -105,6 +105,7 @@ class HttpProvider(Provider):
         # Opening adds the key and the headers.
         self._secrets = Secrets(secrets_of_address(self.url))
         self._running: set[AttemptFacts] = set()
+        self._is_closed = False
         self._lock = threading.Lock()
         self._sync: _Opened[Endpoint] | None = None
         self._async: _Opened[AsyncEndpoint] | None = None
@@ -149,7 +150,7 @@ class HttpProvider(Provider):
                 except Exception as error:
                     raise _image_failure(url, error) from error
             exchange = self._exchange(call, partial(self._is_alive, opened.endpoint))
-            self._running.add(call.facts)
+            self._begin(call.facts)
             yield from send(opened.endpoint, exchange)
             if self.service.looks_up:
                 self._look_up_all(self.service.after(call, self.table), _AFTERWARDS_S)
@@ -175,7 +176,7 @@ class HttpProvider(Provider):
                 except Exception as error:
                     raise _image_failure(url, error) from error
             exchange = self._exchange(call, partial(self._ais_alive, opened.endpoint))
-            self._running.add(call.facts)
+            self._begin(call.facts)
             chunks = asend(opened.endpoint, exchange)
             # An abandoned generator would be closed at some later time, and it holds a connection.
             async with aclosing(chunks):
@@ -240,8 +241,15 @@ class HttpProvider(Provider):
 
     def close(self) -> None:
         """Stops running attempts; the connections belong to the client."""
+        self._is_closed = True
         for facts in list(self._running):
             facts.cancel()
+
+    def _begin(self, facts: AttemptFacts) -> None:
+        """Refuses an attempt that `close` has not seen: the connections may be a user's own, and stay open."""
+        self._running.add(facts)
+        if self._is_closed:
+            raise InvalidRequestError("the client was closed")
 
     def open(self) -> _Opened[Endpoint]:
         """Reads the key and creates the HTTP client, at the first time in this process."""
