@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from llama_client.testing.dialects import GROQ, OLLAMA, OPENAI, Dialect
-from llama_client.testing.faults.answers import Asked
 from llama_client.testing.faults import fault
+from llama_client.testing.faults.answers import Asked
 from llama_client.testing.loopback import (
     Answer,
     Received,

@@ -21,8 +21,8 @@ import pytest
 
 from llama_client import AuthenticationError, LlamaClient
 from llama_client.testing.dialects import DIALECTS, Dialect
-from llama_client.testing.faults.server import KINDS
 from llama_client.testing.faults import FAULTS, GOOD, FaultRequest, FaultServer, Kind
+from llama_client.testing.faults.server import KINDS
 from tests.asking import MODES, Asker
 
 PROMPT = "Why do llamas hum?"

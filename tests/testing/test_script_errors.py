@@ -12,9 +12,9 @@ from llama_client import AsyncLlamaClient, LlamaClient, errors
 from llama_client.testing.clock import FakeClock
 from llama_client.testing.dialects import DIALECTS, Dialect
 from llama_client.testing.loopback import WireServer
-from llama_client.testing.script.replies import Reply
-from llama_client.testing.script.fake_provider import FakeProvider
 from llama_client.testing.script.failures import Failing, fails
+from llama_client.testing.script.fake_provider import FakeProvider
+from llama_client.testing.script.replies import Reply
 
 MESSAGES = [{"role": "user", "content": "Why do llamas hum?"}]
 FAILURES = {

@@ -9,8 +9,8 @@ import pytest
 
 from llama_client import ChatCompletion, LlamaClientError, ProviderError
 from llama_client.testing.dialects import Dialect
-from llama_client.testing.faults.answers import Asked
 from llama_client.testing.faults import fault
+from llama_client.testing.faults.answers import Asked
 from llama_client.testing.loopback import Answer
 from tests.asking import Asker
 

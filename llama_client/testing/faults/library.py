@@ -11,8 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from llama_client.testing import fault_answers as answers
-from llama_client.testing import fault_streams as streams
+from llama_client.testing.faults import answers, streams
 from llama_client.testing.faults.answers import Answering, Asked, limited, refused
 from llama_client.testing.loopback import (
     Answer,

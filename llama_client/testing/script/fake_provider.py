@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Self, assert_never
 
 from llama_client.errors import APIConnectionError
 from llama_client.providers.http.http1 import NotConnectedError, ReadTimeoutError
-from llama_client.testing.script.asked import AskedRequest, Wanted
 from llama_client.testing.loopback import Answer, Received, silence
-from llama_client.testing.script.replies import Reply, Scripted, read
+from llama_client.testing.script.asked import AskedRequest, Wanted
 from llama_client.testing.script.failures import Failing, failure_answer, is_timeout, require_times
 from llama_client.testing.script.listings import Listings, config_of
+from llama_client.testing.script.replies import Reply, Scripted, read
 from llama_client.testing.script.script import Script, ScriptError, UnscriptedRequestError
 from llama_client.testing.script.spoken import spoken
 

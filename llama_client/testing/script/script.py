@@ -9,8 +9,8 @@ from typing import Self
 
 from llama_client.errors import ProviderError
 from llama_client.testing.script.asked import AskedRequest
-from llama_client.testing.script.replies import Reply, Says, Scripted, read
 from llama_client.testing.script.failures import Failing, fails
+from llama_client.testing.script.replies import Reply, Says, Scripted, read
 
 
 class ScriptError(ProviderError):

@@ -12,11 +12,11 @@ from pydantic_core import to_json
 
 from llama_client.errors import ServerError
 from llama_client.providers.services import SERVICES
-from llama_client.testing.script.asked import AskedRequest, text_of
 from llama_client.testing.dialects import NDJSON, SSE
 from llama_client.testing.loopback import Answer, End, Then, as_json, streamed
-from llama_client.testing.script.replies import Reply, ScriptedCall
+from llama_client.testing.script.asked import AskedRequest, text_of
 from llama_client.testing.script.failures import Failing, failure_answer, told
+from llama_client.testing.script.replies import Reply, ScriptedCall
 
 _WORDS = re.compile(r"\s*\S+\s*|\s+")
 # A usual estimate, for any language.
