@@ -2,4 +2,5 @@
 
 from llama_client.testing.faults.command import main
 
-raise SystemExit(main())
+if __name__ == "__main__":
+    raise SystemExit(main())

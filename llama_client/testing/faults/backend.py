@@ -148,7 +148,7 @@ class ProcessBackend:
 
     def __init__(self, port: int = 0) -> None:
         # Found as it was found here, whatever the working directory is by now.
-        paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [str(Path(__file__).parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._lock = threading.Lock()
         self._process = subprocess.Popen(  # noqa: S603 - this package by this Python
             [sys.executable, "-m", "llama_client.testing.faults", "--commands", "--port", str(port)],
