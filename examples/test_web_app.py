@@ -1,87 +1,65 @@
-"""The tests of `web_app.py`: no model, no server, no network, less than a second.
+"""The tests of `web_app.py`, on scripted answers and on recorded ones: no model, no server, no network, under a second.
 
-Run it after `pip install fastapi uvicorn pytest` by `pytest examples/test_web_app.py`.
+Run them after `pip install fastapi uvicorn pytest` by `pytest examples/test_web_app.py`. The cassettes beside this file were
+recorded from the demo model and from a server, whose address is then in SHOP_URL, with `--llama-cassettes=record`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+import os
 
-import httpx
 import pytest
-from web_app import application, ask, configuration, hang_up, status_of
+from web_app import application, ask, configuration, hang_up
 
-from llama_client import (
-    APITimeoutError,
-    ContextLengthError,
-    InvalidRequestError,
-    OverloadedError,
-    ProviderError,
-    RateLimitError,
-    ServerError,
-)
+from llama_client import APITimeoutError, ContextLengthError, OverloadedError, RateLimitError, ServerError
 from llama_client.testing import FakeProvider, Reply, asgi_client
 
+JAPAN, TOKYO = "What is the capital of Japan?", "The capital of Japan is Tokyo."
+SHOP_URL = os.environ.get("SHOP_URL", "http://127.0.0.1:9")
+TORN = Reply("The capital of Japan", breaks="cut")
 
-def visit(*visits: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> tuple[list[Any], list[str]]:
-    """What visitors at the same time get, and how their answers ended."""
-    outcomes: asyncio.Queue[str] = asyncio.Queue()
 
-    async def visiting() -> list[Any]:
-        async with asgi_client(application(configuration("https://shop.example"), outcomes)) as web:
+def visit(*visits):
+    """What visitors at the same time read."""
+
+    async def visiting():
+        async with asgi_client(application(configuration(SHOP_URL), asyncio.Queue())) as web:
             return await asyncio.gather(*(each(web) for each in visits))
 
-    return asyncio.run(visiting()), [outcomes.get_nowait() for _ in range(outcomes.qsize())]
+    return asyncio.run(visiting())
 
 
-@pytest.mark.parametrize(("route", "provider"), [("local", "gguf"), ("cloud", "shop"), ("breaking", "shop")])
-def test_a_route_answers(llama: FakeProvider, route: str, provider: str) -> None:
-    llama.on(provider).says("It is Tokyo.")
-    assert visit(lambda web: ask(web, "Japan?", route)) == (["200: It is Tokyo."], ["ok"])
-    llama.assert_asked("Japan?", target=provider, stream=True, params={"temperature": 0, "max_tokens": 500})
-
-
-@pytest.mark.parametrize(("text", "status"), [("", 422), ("x" * 100_001, 422)], ids=["empty", "too long"])
-def test_a_wrong_question_reaches_no_model(llama: FakeProvider, text: str, status: int) -> None:
-    assert visit(lambda web: ask(web, text)) == ([f"{status}"], [])
-    llama.assert_asked(times=0)
-
-
+@pytest.mark.parametrize("played", ["llama", "cassette"])
 @pytest.mark.parametrize(
-    ("error", "status"),
+    ("route", "text", "said", "reads"),
     [
-        (ContextLengthError, 413),
-        (OverloadedError, 503),
-        (APITimeoutError, 504),
-        (ServerError, 502),
+        pytest.param("local", JAPAN, TOKYO, f"200: {TOKYO}", id="local"),
+        pytest.param("cloud", JAPAN, TOKYO, f"200: {TOKYO}", id="cloud"),
+        pytest.param("cloud", "Are you there?", ServerError, "502", id="down"),
+        pytest.param("breaking", JAPAN, TORN, "200: The capital of Japan [the answer broke off]", id="torn"),
+        pytest.param("local", "llama " * 2000, ContextLengthError, "413", id="long"),
+        pytest.param("local", "", None, "422", id="empty"),
     ],
 )
-def test_a_failure_is_a_status(llama: FakeProvider, error: type[ProviderError], status: int) -> None:
+def test_what_a_visitor_reads(request, played, route, text, said, reads):
+    provider = request.getfixturevalue(played)
+    if isinstance(provider, FakeProvider) and said is not None:
+        provider.says(said)
+    assert visit(lambda web: ask(web, text, route)) == [reads]
+
+
+@pytest.mark.parametrize(("error", "status"), [(OverloadedError, 503), (APITimeoutError, 504), (RateLimitError, 503)])
+def test_a_failure_is_a_status(llama, error, status):
     llama.says(error)
-    assert visit(lambda web: ask(web, "Japan?", "cloud")) == ([f"{status}"], [])
+    assert visit(lambda web: ask(web, JAPAN, "cloud")) == [str(status)]
 
 
-def test_a_rate_limit_says_when_to_come_back(llama: FakeProvider) -> None:
+def test_a_limit_says_when_to_come_back(llama):
     llama.fails(RateLimitError, retry_after_s=7)
-    [response], _ = visit(lambda web: web.post("/answers", json={"text": "Japan?"}))
-    assert (response.status_code, response.headers["retry-after"]) == (503, "7")
+    [response] = visit(lambda web: web.post("/answers", json={"text": JAPAN}))
+    assert response.headers["retry-after"] == "7"
 
 
-def test_a_break_in_the_middle_is_told(llama: FakeProvider) -> None:
-    llama.says(Reply("It is", breaks="reset"))
-    assert visit(lambda web: ask(web, "Japan?")) == (["200: It is [the answer broke off]"], ["interrupted"])
-
-
-def test_a_visitor_who_hangs_up_stops_the_model(llama: FakeProvider) -> None:
-    llama.says("Once upon a time there was a llama.")
-    assert visit(lambda web: hang_up(web, "A story!")) == (["Once "], ["cancelled"])
-
-
-def test_four_at_once_get_each_their_own_answer(llama: FakeProvider) -> None:
-    llama.always(lambda asked: f"About {asked.text}")
-    read, ends = visit(*(lambda web, name=name: ask(web, name) for name in "abcd"))
-    assert (read, ends) == ([f"200: About {name}" for name in "abcd"], ["ok"] * 4)
-
-
-def test_a_wrong_request_of_the_program_is_a_bad_request() -> None:
-    assert status_of(InvalidRequestError()) == 400
+def test_a_visitor_who_hangs_up_and_four_at_once(llama):
+    llama.always(lambda asked: f"About {asked.text}, at length.")
+    reads = visit(lambda web: hang_up(web, "llamas"), *(lambda web, name=name: ask(web, name) for name in "abcd"))
+    assert reads == ["About ", *(f"200: About {name}, at length." for name in "abcd")]

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import platformdirs
@@ -119,10 +118,7 @@ def test_the_index_of_examples_says_what_each_needs(example: Path) -> None:
 @pytest.mark.parametrize("tests", TESTED, ids=lambda path: path.stem)
 def test_the_tests_of_an_example_pass_in_a_project_of_their_own(tests: Path, tmp_path: Path) -> None:
     shutil.copytree(FOLDER, tmp_path / "project", ignore=shutil.ignore_patterns("lora", "__pycache__"))
-    # Twice would be an error: once where the package was installed without it.
-    has_plugin = any(entry.name == "llama_client" for entry in entry_points(group="pytest11"))
-    plugin = [] if has_plugin else ["-p", "llama_client.testing.plugin"]
-    command = [sys.executable, "-m", "pytest", "-q", *plugin, tests.name]
+    command = [sys.executable, "-m", "pytest", "-q", tests.name]
     done = subprocess.run(
         command, cwd=tmp_path / "project", capture_output=True, timeout=TIMEOUT_S, check=False, encoding="utf-8"
     )

@@ -30,8 +30,6 @@ def _pytest(*options: str) -> subprocess.CompletedProcess[str]:
         "pytest",
         "-q",
         "-p",
-        "llama_client.testing.plugin",
-        "-p",
         "no:cacheprovider",
         "--rootdir",
         ".",

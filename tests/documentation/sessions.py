@@ -198,10 +198,12 @@ class _Shell:
                 return code, ""
             case "pip":
                 require_extras(arguments)
+            case "python" if arguments[:2] == ["-m", "llama_client.testing.conformance"]:
+                return _python(arguments)
             case "python":
                 require_script(arguments)
             case "pytest" if any(Path(name).is_file() for name in arguments):
-                return _pytest(arguments)
+                return _python(["-m", "pytest", "-p", "no:cacheprovider", *arguments])
             case "pytest" | "mkdocs" | ".ci/run":
                 if program == ".ci/run" and not (ROOT / program).exists():
                     raise WrongSessionError("there is no .ci/run")
@@ -257,9 +259,9 @@ def _elsewhere(demo_model: Path) -> Iterator[None]:
         yield
 
 
-def _pytest(arguments: Sequence[str]) -> tuple[int, str]:
-    """Runs the tests that a page shows, as a reader does."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+def _python(arguments: Sequence[str]) -> tuple[int, str]:
+    """Runs a module in a process of its own, such as pytest on the tests that a page shows."""
+    command = [sys.executable, *arguments]
     ran = subprocess.run(command, capture_output=True, timeout=120, check=False, encoding="utf-8")
     return ran.returncode, ran.stdout + ran.stderr
 

@@ -21,7 +21,16 @@ _SIGNS_OF_CODE = ("$ ", "import ", "from ", "llama-client ", "pip ", "[providers
 
 @functools.cache
 def of_kind(language: str) -> list[Block]:
-    return [block for block in BLOCKS if block.language == language]
+    return [block for block in BLOCKS if block.language == language and not _is_tests(block)]
+
+
+def _is_tests(block: Block) -> bool:
+    """Whether it is a file of tests, which a session below it runs."""
+    is_file = block.title is not None and Path(block.title).match("test_*.py")
+    if is_file:
+        below = [other for other in BLOCKS if other.page == block.page and other.line > block.line]
+        assert any(f"pytest -q {block.title}" in other.source for other in below), f"{block.place}: no session runs it"
+    return is_file
 
 
 def each(language: str) -> pytest.MarkDecorator:

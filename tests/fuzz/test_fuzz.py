@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from llama_client.testing import NetworkGuard
 from tests.fuzz.engines import Run, by_hypothesis
 from tests.fuzz.sandbox import sandbox
 from tests.fuzz.target import Target, lines_of
@@ -26,7 +27,7 @@ FOR_EVER = float("inf")
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_a_target_holds(name: str) -> None:
+def test_a_target_holds(name: str, only_loopback: NetworkGuard) -> None:
     with import_module(TARGETS[name]).opened() as target:
         run = Run(target)
         for data in target.seeds[:: -(-len(target.seeds) // SEEDS)]:
@@ -34,6 +35,8 @@ def test_a_target_holds(name: str) -> None:
         by_hypothesis(run, until=FOR_EVER, examples=EXAMPLES)
     assert [(fault.where, fault.data, fault.text) for fault in run.faults.values()] == []
     assert run.executions >= EXAMPLES
+    # Commands that download were refused, as they should be here.
+    only_loopback.attempts.clear()
 
 
 def test_a_fault_is_told_once_with_its_shortest_input() -> None:

@@ -195,6 +195,7 @@ class ProcessBackend:
             line = ""
         finally:
             watch.cancel()
+            watch.join()
         if not line:
             raise RuntimeError("the process of the fault server has ended")
         reply: Mapping[str, Any] = json.loads(line)
