@@ -1,7 +1,7 @@
 """The tests of `web_app.py`, on scripted answers and on recorded ones: no model, no server, no network, under a second.
 
-Run them after `pip install fastapi uvicorn pytest` by `pytest examples/test_web_app.py`. The cassettes beside this file were
-recorded from the demo model and from a server, whose address is then in SHOP_URL, with `--llama-cassettes=record`.
+Run them after `pip install fastapi uvicorn pytest` by `pytest examples/test_web_app.py`. The cassettes beside this file
+were recorded with `--llama-cassettes=record` from the demo model, and from a server whose address was in SHOP_URL.
 """
 
 import asyncio

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 from llama_client.providers.gguf.pull import SHA256, pull
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
 from llama_client.providers.services import SERVICES
-from llama_client.testing.network import no_network
+from llama_client.testing.network import NetworkGuard, no_network
 
 # Two engines at once share the cores: threads that wait for each other by spinning would take them from the other one.
 # OpenMP reads it when the engine is loaded.
@@ -116,10 +116,10 @@ def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, clean_
 
 
 @pytest.fixture(autouse=True)
-def only_loopback() -> Iterator[None]:
+def only_loopback() -> Iterator[NetworkGuard]:
     """Only loopback can be reached from within the tests' process."""
-    with no_network():
-        yield
+    with no_network() as guard:
+        yield guard
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import llama_client
@@ -39,8 +38,6 @@ def test_network(no_network):
 def test_the_fixtures_do_what_they_say(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(TESTS, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "test_it.py"]
-    if not _is_registered():
-        command[3:3] = ["-p", "llama_client.testing.plugin"]
     root = str(Path(llama_client.__file__).parents[1])
     ran = subprocess.run(
         command,
@@ -55,7 +52,3 @@ def test_the_fixtures_do_what_they_say(tmp_path: Path) -> None:
     assert "4 passed, 1 error" in ran.stdout, ran.stdout + ran.stderr
     assert "connect to 192.0.2.1:443" in ran.stdout
     assert "in test_network" in ran.stdout
-
-
-def _is_registered() -> bool:
-    return any(point.value == "llama_client.testing.plugin" for point in entry_points(group="pytest11"))

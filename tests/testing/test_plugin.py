@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-
-# Twice would be an error: once where the package was installed without it.
-PLUGIN = [] if any(entry.name == "llama_client" for entry in entry_points(group="pytest11")) else ["-p"]
-PLUGIN += ["llama_client.testing.plugin"] if PLUGIN else []
 
 GOOD = """
 from llama_client import LlamaClient, RateLimitError
@@ -53,7 +48,7 @@ def test_is_mine(llama):
 def ran(tests: str, folder: Path) -> tuple[int, str]:
     """The exit code and output of pytest for a file of tests."""
     (folder / "test_app.py").write_text(tests, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *PLUGIN, "test_app.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_app.py"]
     done = subprocess.run(command, cwd=folder, capture_output=True, timeout=120, check=False, encoding="utf-8")
     return done.returncode, done.stdout + done.stderr
 
