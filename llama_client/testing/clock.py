@@ -116,12 +116,22 @@ class FakeClock:
             self.now = max(self.now, until)
 
     def wait(self, event: Event, seconds: float) -> None:
-        """A wait that an event may end."""
+        """A wait that an event ends; one that is set already makes it none.
+
+        Args:
+            event: What ends it.
+            seconds: How long.
+        """
         if not event.is_set:
             self.sleep(seconds)
 
     async def await_(self, event: Event, seconds: float) -> None:
-        """The same on an event loop."""
+        """The same on an event loop.
+
+        Args:
+            event: What ends it.
+            seconds: How long.
+        """
         if not event.is_set:
             await self.asleep(seconds)
 

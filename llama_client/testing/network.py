@@ -103,6 +103,9 @@ def no_network(allow: Sequence[str] = ()) -> Iterator[NetworkGuard]:
     Args:
         allow: Host names, addresses, or networks such as `10.0.0.0/8` that are reachable all the same.
 
+    Yields:
+        The guard, whose `attempts` are what was refused so far.
+
     Raises:
         NetworkForbiddenError: Something tried to leave this machine. It is an `OSError`, after which libraries close
             what they had opened.

@@ -30,6 +30,17 @@ def using(
         chance: The class of random numbers.
         interceptor: What stands between the client and its providers.
         ledger_url: What stands for the user's own ledger, and for one on a server.
+
+    Yields:
+        Nothing.
+
+    Example:
+        >>> from llama_client import LlamaClient
+        >>> from llama_client.testing import FakeClock, FakeProvider, using
+        >>> clock = FakeClock()
+        >>> with FakeProvider().says("Hum.") as fake, using(clock=clock), LlamaClient(fake.config()) as client:
+        ...     print(client.ask("Do llamas hum?").text)
+        Hum.
     """
     before = _BaseClient._seams
     _BaseClient._seams = Seams(
