@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from llama_client.testing.loopback import Answer, Received, as_json, streamed
+from llama_client.testing.wire_format import NDJSON, SSE, OllamaFormat, OpenAIFormat
 
-SSE = {"content-type": "text/event-stream"}
-NDJSON = {"content-type": "application/x-ndjson"}
-JSON = {"content-type": "application/json"}
-_CREATED_AT = "2026-11-23T17:00:00Z"
+_MODEL = "some/model"
+_OPENAI = OpenAIFormat(_MODEL, "c1")
+_OLLAMA = OllamaFormat(_MODEL)
+_USAGE = OpenAIFormat.usage(3, 2)
+# The addresses that official clients ask below their base URL; whatever stands before is the base URL's own.
+_PATH = re.compile(r"(/openai)?(?:/v1|(/api))/.")
 
 
 @dataclass(frozen=True)
@@ -47,23 +50,21 @@ class Dialect:
         """The body of a whole answer."""
         if self.is_ndjson:
             return self._line(text, done=True)
-        message = {"role": "assistant", "content": text}
-        return self._chunk() | {
-            "object": "chat.completion",
-            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
-        }
+        choice = _OPENAI.choice(0, {"role": "assistant", "content": text}, "stop")
+        return _OPENAI.body([choice], _USAGE)
+
+    def frame(self, data: bytes) -> bytes:
+        """Data as this kind's streams hold it."""
+        return _OLLAMA.frame(data) if self.is_ndjson else _OPENAI.frame(data)
 
     def event(self, value: Any) -> bytes:
         """A value as this kind's streams hold it."""
-        return (
-            json.dumps(value).encode() + b"\n" if self.is_ndjson else b"data: " + json.dumps(value).encode() + b"\n\n"
-        )
+        return _OLLAMA.event(value) if self.is_ndjson else _OPENAI.event(value)
 
     def preamble(self) -> bytes:
         """A piece that says that the answer begins, and has nothing to show."""
         if self.is_ndjson:
-            return self.event(self._line("", done=False))
+            return self.text("")
         return self.event(self._chunk({"role": "assistant", "content": ""}))
 
     def text(self, text: str) -> bytes:
@@ -74,17 +75,19 @@ class Dialect:
         """The pieces that end an answer well."""
         if self.is_ndjson:
             return [self.event(self._line("", done=True))]
-        return [self.event(self._chunk({}, "stop")), b"data: [DONE]\n\n"]
+        return [self.event(self._chunk({}, "stop")), _OPENAI.done]
 
     def counted(self, usage: dict[str, Any]) -> bytes:
         """The piece of a stream of OpenAI's that says how many tokens it had."""
-        return self.event(self._chunk() | {"choices": [], "usage": usage})
+        return self.event(_OPENAI.counts(usage))
+
+    def error(self, message: str, kind: str, **more: object) -> dict[str, Any]:
+        """The body of an error; Ollama's has words and nothing else."""
+        return _OLLAMA.error(message) if self.is_ndjson else _OPENAI.error(message, kind, **more)
 
     def failure(self, message: str) -> Any:
-        """A body that tells an error."""
-        if self.is_ndjson:
-            return {"error": message}
-        return {"error": {"message": message, "type": "invalid_request_error", "code": "invalid_api_key"}}
+        """The body of an error that the request is to blame for."""
+        return self.error(message, "invalid_request_error", code="invalid_api_key")
 
     def good(self, *, streams: bool, text: str = "Hello", usage: dict[str, Any] | None = None) -> Answer:
         """A good answer; `usage` is what its kind says of tokens, where that is to be something else than usual."""
@@ -108,14 +111,11 @@ class Dialect:
 
     @staticmethod
     def _chunk(delta: dict[str, Any] | None = None, finish: str | None = None) -> dict[str, Any]:
-        choice = {"index": 0, "delta": delta or {}, "finish_reason": finish}
-        return {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "some/model", "choices": [choice]}
+        return _OPENAI.chunk(0, delta or {}, finish)
 
     @staticmethod
     def _line(text: str, *, done: bool) -> dict[str, Any]:
-        line = {"model": "some/model", "created_at": _CREATED_AT, "message": {"role": "assistant", "content": text}}
-        counts = {"done_reason": "stop", "prompt_eval_count": 3, "eval_count": 2} if done else {}
-        return {**line, "done": done, **counts}
+        return _OLLAMA.line(text) | (_OLLAMA.end("stop", 3, 2) if done else {})
 
 
 GROQ = Dialect("groq", "/openai/v1/chat/completions")
@@ -123,3 +123,12 @@ TOGETHER = Dialect("together", "/v1/chat/completions", base="/v1")
 OPENAI = Dialect("openai", "/v1/chat/completions", base="/v1")
 OLLAMA = Dialect("ollama", "/api/chat", is_ndjson=True)
 DIALECTS = [GROQ, TOGETHER, OPENAI, OLLAMA]
+
+
+def dialect_of(path: str) -> Dialect | None:
+    """The dialect that a path belongs to; None: to no API."""
+    found = _PATH.search(path.partition("?")[0])
+    if found is None:
+        return None
+    of_groq, of_ollama = found.groups()
+    return OLLAMA if of_ollama else GROQ if of_groq else OPENAI

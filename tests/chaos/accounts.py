@@ -26,6 +26,7 @@ from llama_client.testing.loopback import (
     paced,
     streamed,
 )
+from llama_client.testing.wire_format import OllamaFormat, OpenAIFormat
 
 # `a` has two models, each with a price of its own.
 PROVIDERS: dict[str, Dialect] = {"groq": GROQ, "a": OPENAI, "b": OPENAI, "ollama": OLLAMA}
@@ -36,7 +37,7 @@ TOOL = {"type": "function", "function": {"name": "hum", "parameters": {"type": "
 SLOW_S, STALL_S = 0.06, 0.12
 _WORDS = ("Llamas", " hum", " überall", ",", " よく")
 _REFUSALS = (400, 401, 403, 404, 429, 429, 500, 502, 503, 529)
-_CHUNK = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+_OPENAI, _OLLAMA = OpenAIFormat("m", "c1"), OllamaFormat("m")
 _FAILED = ("<function=hum>not JSON</function>", "They hum a tune of their own.", "")
 
 # `counted`: it was processed, and the server sent the usage. `uncounted`: it was processed, without a usage.
@@ -310,17 +311,10 @@ class _Doing:
         deed = self._deed
         if self._dialect is OLLAMA:
             return {"prompt_eval_count": deed.prompt, "eval_count": deed.completion}
-        usage: dict[str, Any] = {
-            "prompt_tokens": deed.prompt,
-            "completion_tokens": deed.completion,
-            "total_tokens": deed.prompt + deed.completion + reasoning,
-        }
         said = cached if cached is not None else deed.cached and min(deed.cached, deed.prompt)
-        if said is not None:
-            usage["prompt_tokens_details"] = {"cached_tokens": said}
-        if reasoning:
-            usage["completion_tokens_details"] = {"reasoning_tokens": reasoning}
-        return usage
+        usage = OpenAIFormat.usage(deed.prompt, deed.completion, said, reasoning or None)
+        # These servers count reasoning beside the completion.
+        return usage | {"total_tokens": usage["total_tokens"] + reasoning}
 
     def _body(self, usage: dict[str, Any] | None) -> dict[str, Any]:
         body: dict[str, Any] = self._dialect.whole(self.text)
@@ -334,17 +328,15 @@ class _Doing:
 
     def _ending(self, usage: dict[str, Any] | None) -> list[bytes]:
         """The end of a good stream, with its usage where each kind puts it."""
-        finish = _CHUNK | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-        done = b"data: [DONE]\n\n"
         if self._dialect is OLLAMA:
-            line = {"model": "m", "message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop"}
-            return [self._dialect.event(line | (usage or {}))]
+            return [self._dialect.event(_OLLAMA.line("") | _OLLAMA.end("stop") | (usage or {}))]
+        finish = _OPENAI.chunk(0, {}, "stop")
         if self._dialect is GROQ:
-            return [self._dialect.event(finish | {"x_groq": {"id": "req_1", "usage": usage}}), done]
-        return [self._dialect.event(finish), *([] if usage is None else [self._usage_event(usage)]), done]
+            return [self._dialect.event(finish | {"x_groq": {"id": "req_1", "usage": usage}}), _OPENAI.done]
+        return [self._dialect.event(finish), *([] if usage is None else [self._usage_event(usage)]), _OPENAI.done]
 
     def _usage_event(self, usage: dict[str, Any]) -> bytes:
-        return self._dialect.event(_CHUNK | {"choices": [], "usage": usage})
+        return self._dialect.counted(usage)
 
     def _error_event(self) -> bytes:
         return self._dialect.event({"error": {"message": "the model went away", "type": "internal"}})

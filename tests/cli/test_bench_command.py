@@ -29,7 +29,7 @@ PRICE = "[[prices]]\ntarget = 'vllm/m'\ninput_usd_per_mtok = 1\noutput_usd_per_m
 
 def good(_: Received) -> Answer:
     usage = {"prompt_tokens": 64, "completion_tokens": 6}
-    told = [OPENAI.event(OPENAI._chunk({}, "stop")), OPENAI.event(OPENAI._chunk() | {"choices": [], "usage": usage})]
+    told = [OPENAI.event(OPENAI._chunk({}, "stop")), OPENAI.counted(usage)]
     return streamed([*(OPENAI.text("hum ") for _ in range(6)), *told, b"data: [DONE]\n\n"], delay_s=0.002)
 
 
@@ -134,7 +134,7 @@ def test_a_server_that_claims_more_than_it_was_asked_for_is_not_believed(clean_h
         usage = {"prompt_tokens": 64, "completion_tokens": 4000}
         told = [
             OPENAI.event(OPENAI._chunk({}, "stop")),
-            OPENAI.event(OPENAI._chunk() | {"choices": [], "usage": usage}),
+            OPENAI.counted(usage),
         ]
         return streamed([*(OPENAI.text("hum ") for _ in range(6)), *told, b"data: [DONE]\n\n"], delay_s=0.002)
 

@@ -48,7 +48,7 @@ def told(
     usage = {"prompt_tokens": prompt_tokens, "completion_tokens": tokens}
     ending = [OPENAI.event(OPENAI._chunk({}, finish))]
     if prompt_tokens is not None:
-        ending.append(OPENAI.event(OPENAI._chunk() | {"choices": [], "usage": usage}))
+        ending.append(OPENAI.counted(usage))
     texts = [OPENAI.text("hum ") for _ in range(tokens if pieces is None else pieces)]
     return streamed([*texts, *ending, b"data: [DONE]\n\n"], delay_s=delay_s)
 

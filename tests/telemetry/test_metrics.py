@@ -15,7 +15,7 @@ def test_attempts_are_measured(program: Program, mode: str) -> None:
     def three_pieces(request: Received) -> Answer:
         if not request.json.get("stream"):
             return counting(request)
-        usage = OPENAI.event(OPENAI._chunk() | {"choices": [], "usage": USAGE})
+        usage = OPENAI.counted(USAGE)
         first, done = OPENAI.ending()
         pieces = [OPENAI.text(piece) for piece in ("a", "b", "c")]
         return streamed([OPENAI.preamble(), *pieces, first, usage, done], delay_s=0.02)

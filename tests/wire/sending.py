@@ -17,7 +17,8 @@ import respx
 from llama_client import ChatCompletion, UnsupportedFeatureError
 from llama_client.providers.http import async_wire, sync_wire
 from llama_client.providers.http.http1 import RequestHeads
-from llama_client.testing.dialects import DIALECTS, JSON, Dialect
+from llama_client.testing.dialects import DIALECTS, Dialect
+from llama_client.testing.wire_format import JSON
 from tests.asking import Asker
 
 KEY = "sk-test-secret-1234567890"

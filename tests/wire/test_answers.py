@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from llama_client import ChatCompletion, ProviderError, errors
-from llama_client.testing.dialects import DIALECTS, OPENAI, SSE, Dialect
+from llama_client.testing.dialects import DIALECTS, OPENAI, Dialect
 from llama_client.testing.loopback import Answer, WireServer, cut, streamed, whole
+from llama_client.testing.wire_format import SSE
 from tests.asking import MODES, Asker
 from tests.wire import servers_page
 from tests.wire.asking import KEY

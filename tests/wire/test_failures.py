@@ -30,9 +30,10 @@ from llama_client import (
     errors,
 )
 from llama_client.testing.clock import FakeClock
-from llama_client.testing.dialects import DIALECTS, OPENAI, SSE, Dialect
+from llama_client.testing.dialects import DIALECTS, OPENAI, Dialect
 from llama_client.testing.loopback import Answer, Received, WireServer, as_json, cut, streamed, whole
 from llama_client.testing.seams import using
+from llama_client.testing.wire_format import SSE
 from tests.asking import MODES, Asker
 from tests.wire.asking import PROMPT, failure
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from llama_client import AuthenticationError, LlamaClient, ProviderError, StreamInterruptedError
-from llama_client.testing.dialects import DIALECTS, JSON, Dialect
+from llama_client.testing.dialects import DIALECTS, Dialect
 from llama_client.testing.loopback import WireServer, as_json, closed_port, streamed, whole
+from llama_client.testing.wire_format import JSON
 from tests.asking import MODES, Asker
 from tests.wire.asking import KEY, PLENTY_S, ask, check_no_key, failure
 

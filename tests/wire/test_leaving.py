@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from llama_client import AsyncLlamaClient, LlamaClient, StreamInterruptedError
-from llama_client.testing.dialects import DIALECTS, JSON, Dialect
+from llama_client.testing.dialects import DIALECTS, Dialect
 from llama_client.testing.loopback import Answer, WireServer, as_json, endless, streamed, whole
+from llama_client.testing.wire_format import JSON
 from tests.wire.asking import KEY, PLENTY_S, PROMPT, SOON_S, fault_answer
 
 pytestmark = pytest.mark.parametrize("dialect", DIALECTS, ids=str)

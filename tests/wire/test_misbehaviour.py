@@ -22,7 +22,7 @@ from llama_client import (
     ProviderError,
     StreamInterruptedError,
 )
-from llama_client.testing.dialects import DIALECTS, JSON, Dialect
+from llama_client.testing.dialects import DIALECTS, Dialect
 from llama_client.testing.loopback import (
     Answer,
     WireServer,
@@ -34,6 +34,7 @@ from llama_client.testing.loopback import (
     streamed,
     whole,
 )
+from llama_client.testing.wire_format import JSON
 from tests.asking import MODES
 from tests.lengths import two_modes
 from tests.wire.asking import KEY, PROMPT, SOON_S, ask, check_no_key, failure, fault_answer

@@ -15,7 +15,7 @@ from llama_client import AsyncLlamaClient, ConfigError, LlamaClient
 from llama_client.models import ProviderInfo
 from llama_client.providers.gguf.store import ModelStore
 from llama_client.providers.http.provider import HttpProvider
-from llama_client.testing.dialects import DIALECTS, GROQ, OLLAMA, OPENAI, SSE, TOGETHER, Dialect
+from llama_client.testing.dialects import DIALECTS, GROQ, OLLAMA, OPENAI, TOGETHER, Dialect
 from llama_client.testing.loopback import (
     Answer,
     Received,
@@ -26,6 +26,7 @@ from llama_client.testing.loopback import (
     silence,
     whole,
 )
+from llama_client.testing.wire_format import SSE
 from tests.routing.asking import PLENTY_S, until
 
 each_colour = pytest.mark.parametrize("colour", ["sync", "async"])

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from llama_client import ChatCompletion, GenerationFailedError
-from llama_client.testing.dialects import DIALECTS, GROQ, OLLAMA, OPENAI, SSE, TOGETHER, Dialect
+from llama_client.testing.dialects import DIALECTS, GROQ, OLLAMA, OPENAI, TOGETHER, Dialect
 from llama_client.testing.loopback import Answer, WireServer, as_json, streamed
+from llama_client.testing.wire_format import SSE
 from llama_client.types.completion import ToolCall
 from tests.asking import MODES, Asker
 from tests.wire.asking import PLENTY_S

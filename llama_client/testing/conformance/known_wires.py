@@ -9,19 +9,7 @@ from typing import Any, ClassVar
 from llama_client.providers.services import Service
 from llama_client.testing.conformance.said import Counts, Refusal, Said
 from llama_client.testing.conformance.wires import ALL_FEATURES, Wire
-
-
-def _usage(counts: Counts) -> dict[str, Any]:
-    usage: dict[str, Any] = {
-        "prompt_tokens": counts.prompt,
-        "completion_tokens": counts.completion,
-        "total_tokens": counts.prompt + counts.completion,
-    }
-    if counts.cached is not None:
-        usage["prompt_tokens_details"] = {"cached_tokens": counts.cached}
-    if counts.reasoning is not None:
-        usage["completion_tokens_details"] = {"reasoning_tokens": counts.reasoning}
-    return usage
+from llama_client.testing.wire_format import NDJSON, OllamaFormat, OpenAIFormat
 
 
 class OpenAIWire(Wire):
@@ -49,20 +37,14 @@ class OpenAIWire(Wire):
         Args:
             said: The answer.
         """
-        calls = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.whole_arguments}}
-            for call in said.calls
-        ]
+        form = self._format
+        calls = [form.call(call.id, call.name, call.whole_arguments) for call in said.calls]
         message: dict[str, Any] = {"role": "assistant", "content": said.text if said.texts else None}
         message |= {self.reasoning_field: "".join(said.reasoning)} if said.reasoning else {}
         message |= {"tool_calls": calls} if calls else {}
         messages = [message, *({"role": "assistant", "content": text} for text in said.more_choices)]
-        choices = [
-            {"index": index, "message": each, "finish_reason": said.finish_reason}
-            for index, each in enumerate(messages)
-        ]
-        body = self._body("chat.completion", choices)
-        return json.dumps(body | ({"usage": _usage(said.counts)} if said.counts else {})).encode()
+        choices = [form.choice(index, each, said.finish_reason) for index, each in enumerate(messages)]
+        return json.dumps(form.body(choices, _usage(said.counts))).encode()
 
     def pieces(self, said: Said) -> Sequence[bytes]:
         """See `Wire.pieces`.
@@ -70,29 +52,24 @@ class OpenAIWire(Wire):
         Args:
             said: The answer.
         """
-        deltas: list[tuple[int, dict[str, Any]]] = []
-        if said.has_preamble:
-            deltas.append((0, {"role": "assistant", "content": ""}))
-        deltas += [(0, {self.reasoning_field: part}) for part in said.reasoning]
-        deltas += [(0, {"content": text}) for text in said.texts]
-        deltas += [(index, {"content": text}) for index, text in enumerate(said.more_choices, 1)]
+        form = self._format
+        chunks = [form.chunk(0, {"role": "assistant", "content": ""})] if said.has_preamble else []
+        chunks += [form.chunk(0, {self.reasoning_field: part}) for part in said.reasoning]
+        chunks += [form.chunk(0, {"content": text}) for text in said.texts]
+        chunks += [form.chunk(index, {"content": text}) for index, text in enumerate(said.more_choices, 1)]
         for number, call, part, is_first in said.call_parts:
-            begun = {"id": call.id, "type": "function"} if is_first else {}
-            function = {"name": call.name, "arguments": part} if is_first else {"arguments": part}
-            deltas.append((0, {"tool_calls": [{"index": number, **begun, "function": function}]}))
-        events = [self._event(self._choice(index, delta)) for index, delta in deltas]
+            begun = {"identity": call.id, "name": call.name} if is_first else {}
+            chunks.append(form.call_chunk(number, part, **begun))
         if said.finish_reason is None:
-            return events
-        events += [
-            self._event(self._choice(index, {}, said.finish_reason)) for index in range(1 + len(said.more_choices))
-        ]
-        if said.counts is not None:
-            events.append(self._event([], {"usage": _usage(said.counts)}))
-        return [*events, b"data: [DONE]\n\n"]
+            return [form.event(chunk) for chunk in chunks]
+        chunks += [form.chunk(index, {}, said.finish_reason) for index in range(1 + len(said.more_choices))]
+        usage = _usage(said.counts)
+        chunks += [] if usage is None else [form.counts(usage)]
+        return [*map(form.event, chunks), form.done]
 
     def malformed_piece(self) -> bytes:
         """See `Wire.malformed_piece`."""
-        return b"data: " + self.malformed + b"\n\n"
+        return self._format.frame(self.malformed)
 
     def error_event(self, message: str) -> bytes:
         """See `Wire.error_event`.
@@ -100,19 +77,17 @@ class OpenAIWire(Wire):
         Args:
             message: What the service says.
         """
-        return b"data: " + json.dumps({"error": {"message": message, "type": "server_error"}}).encode() + b"\n\n"
+        return self._format.event(self._format.error(message))
 
-    def _event(self, choices: list[dict[str, Any]], more: Mapping[str, Any] | None = None) -> bytes:
-        # Not escaped, so that characters can be cut between their bytes.
-        body = json.dumps(self._body("chat.completion.chunk", choices) | dict(more or {}), ensure_ascii=False)
-        return b"data: " + body.encode() + b"\n\n"
+    @property
+    def _format(self) -> OpenAIFormat:
+        return OpenAIFormat(self.model, "answer-1")
 
-    @staticmethod
-    def _choice(index: int, delta: dict[str, Any], finish_reason: str | None = None) -> list[dict[str, Any]]:
-        return [{"index": index, "delta": delta, "finish_reason": finish_reason}]
 
-    def _body(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"id": "answer-1", "object": kind, "created": 1, "model": self.model, "choices": choices}
+def _usage(counts: Counts | None) -> dict[str, Any] | None:
+    if counts is None:
+        return None
+    return OpenAIFormat.usage(counts.prompt, counts.completion, counts.cached, counts.reasoning)
 
 
 class OllamaWire(Wire):
@@ -124,7 +99,7 @@ class OllamaWire(Wire):
     """
 
     can = frozenset({"streams", "tools", "reasoning", "usage", "length", "errors", "errors in a 200", "error events"})
-    stream_headers: Mapping[str, str] = {"content-type": "application/x-ndjson"}
+    stream_headers: Mapping[str, str] = NDJSON
 
     def whole(self, said: Said) -> bytes:
         """See `Wire.whole`.
@@ -147,7 +122,7 @@ class OllamaWire(Wire):
 
     def malformed_piece(self) -> bytes:
         """See `Wire.malformed_piece`."""
-        return self.malformed + b"\n"
+        return self._format.frame(self.malformed)
 
     def refusal(self, refusal: Refusal) -> bytes:
         """See `Wire.refusal`.
@@ -155,7 +130,7 @@ class OllamaWire(Wire):
         Args:
             refusal: The error.
         """
-        return json.dumps({"error": refusal.message}).encode()
+        return json.dumps(self._format.error(refusal.message)).encode()
 
     def error_event(self, message: str) -> bytes:
         """See `Wire.error_event`.
@@ -163,22 +138,21 @@ class OllamaWire(Wire):
         Args:
             message: What the service says.
         """
-        return json.dumps({"error": message}).encode() + b"\n"
+        return self._format.event(self._format.error(message))
 
     def _line(self, said: Said, text: str, thinking: str = "", *, is_last: bool = False) -> bytes:
-        message: dict[str, Any] = {"role": "assistant", "content": text}
-        message |= {"thinking": thinking} if thinking else {}
-        line: dict[str, Any] = {"model": self.model, "created_at": "2026-11-23T17:00:00Z", "done": is_last}
-        if is_last:
-            # Calls come whole.
-            calls = [
-                {"function": {"name": call.name, "arguments": json.loads(call.whole_arguments)}} for call in said.calls
-            ]
-            message |= {"tool_calls": calls} if calls else {}
-            line["done_reason"] = "length" if said.finish_reason == "length" else "stop"
-            counts = said.counts
-            line |= {"prompt_eval_count": counts.prompt, "eval_count": counts.completion} if counts else {}
-        return json.dumps({**line, "message": message}, ensure_ascii=False).encode() + b"\n"
+        form = self._format
+        if not is_last:
+            return form.event(form.line(text, thinking=thinking or None))
+        # Calls come whole.
+        calls = [form.call(call.name, call.whole_arguments) for call in said.calls]
+        counts = () if said.counts is None else (said.counts.prompt, said.counts.completion)
+        line = form.line(text, thinking=thinking or None, calls=calls)
+        return form.event(line | form.end(said.finish_reason, *counts))
+
+    @property
+    def _format(self) -> OllamaFormat:
+        return OllamaFormat(self.model)
 
 
 def wire_of(row: Service) -> Wire:

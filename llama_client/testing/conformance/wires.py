@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llama_client.testing.conformance.said import Feature, Refusal, Said
+from llama_client.testing.wire_format import JSON, SSE, OpenAIFormat
 
 ALL_FEATURES: frozenset[Feature] = frozenset(
     {
@@ -45,8 +46,8 @@ class Wire(ABC):
     model: str = "conformance-model"
     path: str = ""
     table: Mapping[str, Any] = {}
-    headers: Mapping[str, str] = {"content-type": "application/json"}
-    stream_headers: Mapping[str, str] = {"content-type": "text/event-stream"}
+    headers: Mapping[str, str] = JSON
+    stream_headers: Mapping[str, str] = SSE
     malformed: bytes = b'{"broken": '
 
     @abstractmethod
@@ -75,7 +76,7 @@ class Wire(ABC):
         Args:
             refusal: The error.
         """
-        return json.dumps({"error": {"message": refusal.message, "type": "error"}}).encode()
+        return json.dumps(OpenAIFormat.error(refusal.message, "error")).encode()
 
     def error_event(self, message: str) -> bytes:
         """An error in the midst of a stream.

@@ -1,36 +1,25 @@
 """What misbehaving servers send instead of an answer: refusals, broken connections, bodies that are none. No I/O.
 
 Each function makes a function from a request to an `Answer`; `library` gives these their names. Streams that
-begin well are in `fault_streams`.
+begin well are in `streams`.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from time import time
 from typing import Any, Self
 
-from llama_client.testing.dialects import GROQ, JSON, OLLAMA, OPENAI, Dialect
+from llama_client.testing.dialects import OPENAI, Dialect, dialect_of
 from llama_client.testing.loopback import Answer, End, Received, as_json, endless, redirect, streamed, whole
+from llama_client.testing.wire_format import JSON
 
-# The addresses that official clients ask below their base URL; whatever stands before is the base URL's own.
-_PATH = re.compile(r"(/openai)?(?:/v1|(/api))/.")
 _PIECE_BYTES = 64 << 10
 _TRICKLE_S = 0.02
-
-
-def dialect_of(path: str) -> Dialect | None:
-    """The dialect that a path belongs to; None: to no API."""
-    found = _PATH.search(path.partition("?")[0])
-    if found is None:
-        return None
-    of_groq, of_ollama = found.groups()
-    return OLLAMA if of_ollama else GROQ if of_groq else OPENAI
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +101,8 @@ def anyhow(answer: Answer) -> Answering:
 
 
 def error_body(asked: Asked, message: str, kind: str = "server_error", code: str | None = None) -> dict[str, Any]:
-    """An error as the dialect tells it: Ollama has words and nothing else."""
-    if asked.dialect.is_ndjson:
-        return {"error": message}
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    """An error as the dialect writes it."""
+    return asked.dialect.error(message, kind, param=None, code=code)
 
 
 def refused(
@@ -183,8 +170,7 @@ def instead(body: bytes) -> Answering:
     def answer(asked: Asked) -> Answer:
         if not asked.streams:
             return whole(body, headers=JSON)
-        event = body + b"\n" if asked.dialect.is_ndjson else b"data: " + body + b"\n\n"
-        return asked.stream([event, *asked.dialect.ending()])
+        return asked.stream([asked.dialect.frame(body), *asked.dialect.ending()])
 
     return answer
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote
 
-from llama_client.testing.dialects import OLLAMA
-from llama_client.testing.faults.answers import Asked, dialect_of
+from llama_client.testing.dialects import OLLAMA, dialect_of
+from llama_client.testing.faults.answers import Asked
 from llama_client.testing.faults.library import FAULTS
 from llama_client.testing.faults.plan import FaultPlan, Rate, checked_name
 from llama_client.testing.loopback import Answer, Received, WireServer, as_json

@@ -11,8 +11,10 @@ from typing import Any
 
 from llama_client.testing.faults.answers import Answering, Asked, error_body
 from llama_client.testing.loopback import Answer, End, as_json, cut, paced, streamed
+from llama_client.testing.wire_format import OpenAIFormat
 
-_USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+_USAGE = OpenAIFormat.usage(3, 2)
+_EARLY_USAGE = OpenAIFormat.usage(3, 1)
 # Odd, so that it cuts events, lines and characters at all places.
 _SCRAP_BYTES = 7
 
@@ -42,7 +44,7 @@ def garbled(*, after_content: bool) -> Answering:
     """A stream with an event that is no JSON."""
 
     def answer(asked: Asked) -> Answer:
-        event = b"{no json\n" if asked.dialect.is_ndjson else b"data: {no json\n\n"
+        event = asked.dialect.frame(b"{no json")
         before = asked.events() if after_content else [asked.dialect.preamble()]
         return asked.stream([*before, event, *(asked.dialect.ending() if after_content else [])])
 
@@ -57,7 +59,7 @@ def paced_by(delay_s: float, *, first_s: float = 0.0) -> Answering:
 def scraps(asked: Asked) -> Answer:
     """The good answer in pieces that end anywhere, also within a character."""
     pieces = [*asked.events(), *asked.dialect.ending()]
-    return asked.stream(cut(_unescaped(b"".join(pieces)), _SCRAP_BYTES))
+    return asked.stream(cut(b"".join(pieces), _SCRAP_BYTES))
 
 
 def commented(asked: Asked) -> Answer:
@@ -94,7 +96,7 @@ def with_usage_twice(asked: Asked) -> Answer:
     if asked.dialect.is_ndjson:
         early = json.loads(asked.dialect.text("")) | {"prompt_eval_count": 3, "eval_count": 1}
         return asked.stream([*asked.events(), asked.dialect.event(early), first])
-    early = asked.dialect.counted(_USAGE | {"completion_tokens": 1, "total_tokens": 4})
+    early = asked.dialect.counted(_EARLY_USAGE)
     return asked.stream([*asked.events(), early, first, asked.dialect.counted(_USAGE), *more])
 
 
@@ -138,14 +140,3 @@ def _last(asked: Asked, change: Callable[[dict[str, Any]], object]) -> bytes:
     line = json.loads(asked.dialect.ending()[-1])
     change(line)
     return asked.dialect.event(line)
-
-
-def _unescaped(wire: bytes) -> bytes:
-    """The same JSON with its characters as UTF-8, as most servers write them, instead of as escapes."""
-    lines = []
-    for line in wire.decode().split("\n"):
-        start = line.find("{")
-        if start >= 0:
-            line = line[:start] + json.dumps(json.loads(line[start:]), ensure_ascii=False)
-        lines.append(line)
-    return "\n".join(lines).encode()

@@ -9,6 +9,7 @@ from typing import Any
 from llama_client import errors
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.testing.loopback import Answer, as_json, whole
+from llama_client.testing.wire_format import JSON, OllamaFormat, OpenAIFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ def failure_answer(failing: Failing, *, model: str, is_ollama: bool, request_id:
         headers["retry-after"] = f"{failing.retry_after_s:g}"
     if failing.error is errors.InvalidResponseError:
         body = b'{"choices": [' if not is_ollama else b'{"message": ['
-        return whole(body, status=failing.status or 200, headers={"content-type": "application/json", **headers})
+        return whole(body, status=failing.status or 200, headers={**JSON, **headers})
     status, body_told = told(failing, model=model, is_ollama=is_ollama)
     return as_json(body_told, status=status, headers=headers)
 
@@ -185,9 +186,9 @@ def told(failing: Failing, *, model: str, is_ollama: bool) -> tuple[int, dict[st
         names: dict[str, object] = {"code": code} if code is not None else {}
         if form.ollama is None or (failing.message is not None and form.code is not None):
             names = {"code": code or form.code}
-        return status, {"error": message, **names, **_details(failing)}
-    error = {"message": message, "type": form.type, "code": form.code if code is None else code, **_details(failing)}
-    return status, {"error": error}
+        return status, OllamaFormat.error(message, **names, **_details(failing))
+    code = form.code if code is None else code
+    return status, OpenAIFormat.error(message, form.type, code=code, **_details(failing))
 
 
 def _details(failing: Failing) -> dict[str, Any]:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pydantic_core import to_json
-
 from llama_client.errors import ServerError
 from llama_client.providers.services import SERVICES
-from llama_client.testing.dialects import NDJSON, SSE
 from llama_client.testing.loopback import Answer, End, Then, as_json, streamed
 from llama_client.testing.script.asked import AskedRequest, text_of
 from llama_client.testing.script.failures import Failing, failure_answer, told
-from llama_client.testing.script.replies import Reply, ScriptedCall
+from llama_client.testing.script.replies import Reply
+from llama_client.testing.wire_format import NDJSON, SSE, OllamaFormat, OpenAIFormat
 
 _WORDS = re.compile(r"\s*\S+\s*|\s+")
 # A usual estimate, for any language.
@@ -82,7 +79,8 @@ class _Speech:
             is_first = False
 
     def event(self, value: Mapping[str, Any]) -> bytes:
-        return b"data: %b\n\n" % to_json(value)
+        """A value as the stream holds it."""
+        raise NotImplementedError
 
     def steps(self) -> Iterator[_Step]:
         """The content of the stream."""
@@ -144,15 +142,17 @@ class _OpenAI(_Speech):
     def __init__(self, reply: Reply, asked: AskedRequest, now: float) -> None:
         super().__init__(reply, asked, now)
         self.is_groq = asked.service == "groq"
+        self.format = OpenAIFormat(asked.model, f"chatcmpl-{asked.number}", int(now))
         row = SERVICES.get(asked.service)
         # Else a stream has its usage only where it is asked for.
         self.tells_usage = row is not None and row.quirks.stream_usage != "ask"
 
+    def event(self, value: Mapping[str, Any]) -> bytes:
+        return self.format.event(value)
+
     def body(self) -> dict[str, Any]:
         choices = [self._choice(index, text) for index, text in enumerate(self.texts)]
-        body = {**self._frame("chat.completion"), "choices": choices}
-        if self.usage is not None:
-            body["usage"] = _openai_usage(self.usage)
+        body = self.format.body(choices, self._usage)
         return body | ({"x_groq": {"id": self.request_id}} if self.is_groq else {})
 
     def _choice(self, index: int, text: str) -> dict[str, Any]:
@@ -164,8 +164,10 @@ class _OpenAI(_Speech):
         if is_first and reply.refusal is not None:
             message["refusal"] = reply.refusal
         if is_first and self.calls:
-            message["tool_calls"] = [_openai_call(each, identity) for each, identity in self.calls]
-        choice = {"index": index, "message": message, "finish_reason": self._finish(index)}
+            message["tool_calls"] = [
+                self.format.call(identity, each.name, each.as_json) for each, identity in self.calls
+            ]
+        choice = self.format.choice(index, message, self._finish(index))
         logprobs = self._logprobs() if is_first else None
         return choice if logprobs is None else {**choice, "logprobs": logprobs}
 
@@ -196,48 +198,41 @@ class _OpenAI(_Speech):
 
     def _steps_of(self, index: int, text: str) -> Iterator[_Step]:
         reply = self.reply
-        start = self._chunk(index, {"role": "assistant", "content": ""})
+        start = self.format.chunk(index, {"role": "assistant", "content": ""})
         if self.is_groq and index == 0:
             start["x_groq"] = {"id": self.request_id}
         yield 0.0, start
         thoughts = _WORDS.findall(reply.reasoning) if index == 0 and reply.reasoning else []
         for pause_s, piece in self.paced(thoughts, is_first=True):
-            yield pause_s, self._chunk(index, {self._reasoning_name: piece})
+            yield pause_s, self.format.chunk(index, {self._reasoning_name: piece})
         logprobs = self._logprobs() if index == 0 else None
         for pause_s, piece in self.paced(self.pieces_of(index, text), is_first=not thoughts):
-            chunk = self._chunk(index, {"content": piece})
+            chunk = self.format.chunk(index, {"content": piece})
             if logprobs is not None:
                 chunk["choices"][0]["logprobs"], logprobs = logprobs, None
             yield pause_s, chunk
         if index == 0 and reply.refusal:
-            yield 0.0, self._chunk(index, {"refusal": reply.refusal})
+            yield 0.0, self.format.chunk(index, {"refusal": reply.refusal})
         for place, (call, identity) in enumerate(self.calls if index == 0 else ()):
-            whole = _openai_call(call, identity)
-            begin = {**whole, "index": place, "function": {"name": call.name, "arguments": ""}}
-            yield 0.0, self._chunk(index, {"tool_calls": [begin]})
+            yield 0.0, self.format.call_chunk(place, "", identity=identity, name=call.name)
             half = len(call.as_json) // 2
             for part in filter(None, (call.as_json[:half], call.as_json[half:])):
-                delta = {"tool_calls": [{"index": place, "function": {"arguments": part}}]}
-                yield self.pause_s(part), self._chunk(index, delta)
+                yield self.pause_s(part), self.format.call_chunk(place, part)
 
     def ending(self) -> list[bytes]:
-        last = [self._chunk(index, {}, self._finish(index)) for index in range(self.asked.n)]
-        usage = None if self.usage is None else _openai_usage(self.usage)
+        last = [self.format.chunk(index, {}, self._finish(index)) for index in range(self.asked.n)]
+        usage = self._usage
         if usage is not None and self.is_groq:
             last[-1]["x_groq"] = {"id": self.request_id, "usage": usage}
         if usage is not None and self.tells_usage and not self.is_groq:
             last[-1]["usage"] = usage
         if usage is not None and self.asked.asks_for_usage:
-            last.append({**self._frame("chat.completion.chunk"), "choices": [], "usage": usage})
-        return [*map(self.event, last), b"data: [DONE]\n\n"]
+            last.append(self.format.counts(usage))
+        return [*map(self.event, last), self.format.done]
 
-    def _chunk(self, index: int, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
-        choice = {"index": index, "delta": delta, "finish_reason": finish}
-        return {**self._frame("chat.completion.chunk"), "choices": [choice]}
-
-    def _frame(self, kind: str) -> dict[str, Any]:
-        identity = f"chatcmpl-{self.asked.number}"
-        return {"id": identity, "object": kind, "created": int(self.now), "model": self.asked.model}
+    @property
+    def _usage(self) -> dict[str, Any] | None:
+        return None if self.usage is None else self.format.usage(*self.usage)
 
 
 class _Ollama(_Speech):
@@ -245,38 +240,37 @@ class _Ollama(_Speech):
 
     headers = NDJSON
 
+    def __init__(self, reply: Reply, asked: AskedRequest, now: float) -> None:
+        super().__init__(reply, asked, now)
+        self.format = OllamaFormat(asked.model)
+
     def event(self, value: Mapping[str, Any]) -> bytes:
-        return to_json(value) + b"\n"
+        return self.format.event(value)
 
     def body(self) -> dict[str, Any]:
-        reply = self.reply
-        message: dict[str, Any] = {"role": "assistant", "content": reply.text or reply.refusal or ""}
-        if reply.reasoning is not None:
-            message["thinking"] = reply.reasoning
-        if self.calls:
-            message["tool_calls"] = self._calls()
-        return self._line(message) | self._logprobs() | self._last()
+        return self._line(self._text, self.reply.reasoning, has_calls=True) | self._logprobs() | self._last()
 
     def steps(self) -> Iterator[_Step]:
-        reply = self.reply
-        thoughts = _WORDS.findall(reply.reasoning) if reply.reasoning else []
+        thoughts = _WORDS.findall(self.reply.reasoning) if self.reply.reasoning else []
         for pause_s, piece in self.paced(thoughts, is_first=True):
-            yield pause_s, self._line({"role": "assistant", "content": "", "thinking": piece})
+            yield pause_s, self._line("", piece)
         logprobs = self._logprobs()
-        for pause_s, piece in self.paced(self.pieces_of(0, reply.text or reply.refusal or ""), is_first=not thoughts):
-            yield pause_s, self._line({"role": "assistant", "content": piece}) | logprobs
+        for pause_s, piece in self.paced(self.pieces_of(0, self._text), is_first=not thoughts):
+            yield pause_s, self._line(piece) | logprobs
             logprobs = {}
         if self.calls:
-            yield 0.0, self._line({"role": "assistant", "content": "", "tool_calls": self._calls()})
+            yield 0.0, self._line("", has_calls=True)
 
     def ending(self) -> list[bytes]:
-        return [self.event(self._line({"role": "assistant", "content": ""}) | self._last())]
+        return [self.event(self._line("") | self._last())]
 
-    def _calls(self) -> list[dict[str, Any]]:
-        return [{"function": {"name": call.name, "arguments": _parsed(call.as_json)}} for call, _ in self.calls]
+    @property
+    def _text(self) -> str:
+        return self.reply.text or self.reply.refusal or ""
 
-    def _line(self, message: dict[str, Any]) -> dict[str, Any]:
-        return {"model": self.asked.model, "created_at": "2026-11-18T11:08:20Z", "message": message, "done": False}
+    def _line(self, text: str, thinking: str | None = None, *, has_calls: bool = False) -> dict[str, Any]:
+        calls = [self.format.call(call.name, call.as_json) for call, _ in self.calls] if has_calls else []
+        return self.format.line(text, thinking=thinking, calls=calls)
 
     def _logprobs(self) -> dict[str, Any]:
         given = self.reply.logprobs
@@ -285,14 +279,10 @@ class _Ollama(_Speech):
         return {"logprobs": [{"token": token, "logprob": value, "top_logprobs": []} for token, value in given]}
 
     def _last(self) -> dict[str, Any]:
-        reason = "length" if self.finish_reason == "length" else "stop"
+        counts = () if self.usage is None else self.usage[:2]
+        last = self.format.end(self.finish_reason, *counts)
         took_s = self.reply.after_s + sum(pause_s for pause_s, _ in self.steps())
-        last: dict[str, Any] = {"done": True, "done_reason": reason}
-        if took_s:
-            last["total_duration"] = int(took_s * _NS)
-        if self.usage is not None:
-            last |= {"prompt_eval_count": self.usage[0], "eval_count": self.usage[1]}
-        return last
+        return last | ({"total_duration": int(took_s * _NS)} if took_s else {})
 
 
 def _usage(reply: Reply, asked: AskedRequest) -> Sequence[int] | None:
@@ -307,30 +297,6 @@ def _usage(reply: Reply, asked: AskedRequest) -> Sequence[int] | None:
     answer = thoughts + sum(map(tokens_of, texts)) + tokens_of(calls + (reply.refusal or ""))
     counted = (max(tokens_of(sent), 1), max(answer, 1))
     return (*counted, 0, thoughts) if thoughts else counted
-
-
-def _openai_usage(usage: Sequence[int]) -> dict[str, Any]:
-    told_usage: dict[str, Any] = {
-        "prompt_tokens": usage[0],
-        "completion_tokens": usage[1],
-        "total_tokens": usage[0] + usage[1],
-    }
-    if len(usage) > 2:
-        told_usage["prompt_tokens_details"] = {"cached_tokens": usage[2]}
-    if len(usage) > 3:
-        told_usage["completion_tokens_details"] = {"reasoning_tokens": usage[3]}
-    return told_usage
-
-
-def _openai_call(call: ScriptedCall, identity: str) -> dict[str, Any]:
-    return {"id": identity, "type": "function", "function": {"name": call.name, "arguments": call.as_json}}
-
-
-def _parsed(arguments: str) -> object:
-    try:
-        return json.loads(arguments)
-    except ValueError:
-        return arguments
 
 
 def _end(end: str) -> End:
