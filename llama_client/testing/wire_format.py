@@ -7,12 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic_core import to_json
-
 SSE = {"content-type": "text/event-stream"}
 NDJSON = {"content-type": "application/x-ndjson"}
 JSON = {"content-type": "application/json"}
 _CREATED_AT = "2026-11-23T17:00:00Z"
+
+
+def as_bytes(value: object) -> bytes:
+    """A value as most servers write it: compact, and its characters as UTF-8, so that their bytes can come apart."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    # Half a surrogate pair has no UTF-8; as an escape it is JSON.
+    return text.encode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +42,8 @@ class OpenAIFormat:
         return b"data: %b\n\n" % data
 
     def event(self, value: Mapping[str, Any]) -> bytes:
-        """A value as a stream holds it. Characters are UTF-8, so that they can be cut between their bytes."""
-        return self.frame(to_json(value))
+        """A value as a stream holds it."""
+        return self.frame(as_bytes(value))
 
     def chunk(self, index: int, delta: Mapping[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
         """A part of a choice of a stream."""
@@ -109,7 +114,7 @@ class OllamaFormat:
 
     def event(self, value: Mapping[str, Any]) -> bytes:
         """A value as a stream holds it."""
-        return self.frame(to_json(value))
+        return self.frame(as_bytes(value))
 
     def line(
         self, text: str, *, thinking: str | None = None, calls: Sequence[Mapping[str, Any]] = ()

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from llama_client.testing import loopback
 from llama_client.testing.loopback import (
     Answer,
     End,
@@ -28,6 +27,7 @@ from llama_client.testing.loopback import (
     streamed,
     whole,
 )
+from llama_client.testing.loopback import server as loopback_server
 from tests.wire.certificates import SelfSigned
 
 
@@ -206,7 +206,7 @@ def test_a_request_that_cannot_be_read_is_refused_and_kept(server: WireServer, r
 def test_only_the_last_requests_are_kept(
     server: WireServer, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loopback, "_MOST_KEPT", 2)
+    monkeypatch.setattr(loopback_server, "_MOST_KEPT", 2)
     server.always(as_json(1))
     for number in range(5):
         http.post(f"{server.url}/{number}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from llama_client.providers.services import Service
 from llama_client.testing.conformance.said import Counts, Refusal, Said
 from llama_client.testing.conformance.wires import ALL_FEATURES, Wire
-from llama_client.testing.wire_format import NDJSON, OllamaFormat, OpenAIFormat
+from llama_client.testing.wire_format import NDJSON, OllamaFormat, OpenAIFormat, as_bytes
 
 
 class OpenAIWire(Wire):
@@ -44,7 +43,7 @@ class OpenAIWire(Wire):
         message |= {"tool_calls": calls} if calls else {}
         messages = [message, *({"role": "assistant", "content": text} for text in said.more_choices)]
         choices = [form.choice(index, each, said.finish_reason) for index, each in enumerate(messages)]
-        return json.dumps(form.body(choices, _usage(said.counts))).encode()
+        return as_bytes(form.body(choices, _usage(said.counts)))
 
     def pieces(self, said: Said) -> Sequence[bytes]:
         """See `Wire.pieces`.
@@ -130,7 +129,7 @@ class OllamaWire(Wire):
         Args:
             refusal: The error.
         """
-        return json.dumps(self._format.error(refusal.message)).encode()
+        return as_bytes(self._format.error(refusal.message))
 
     def error_event(self, message: str) -> bytes:
         """See `Wire.error_event`.

@@ -1,0 +1,270 @@
+"""A server on loopback that answers with exactly the given bytes, and ends connections in exactly the given way."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import struct
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Self, TypeVar
+
+from llama_client.testing.loopback.answers import ENDLESS_BYTES, LONGEST_S, Answer, Then, as_json, head
+from llama_client.testing.loopback.requests import MAX_HEAD_BYTES, MalformedRequestError, Received, RequestReader
+
+_T = TypeVar("_T")
+# Systems other than Linux throw away what was received and not yet read when RST arrives: the client gets time to read.
+_BEFORE_RESET_S = 0.0 if sys.platform == "linux" else 0.05
+# Closing throws away what is unsent and tells the peer by RST.
+_LINGER_NOT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+_POLL_S = 0.02
+# A busy machine may take long.
+_PATIENCE_S = 60.0
+# A server that runs for days keeps the last so many requests.
+_MOST_KEPT = 10_000
+
+
+class _Kept(list[_T]):
+    """The last things that were appended."""
+
+    def append(self, item: _T) -> None:
+        if len(self) >= _MOST_KEPT:
+            del self[0]
+        super().append(item)
+
+
+class WireServer:
+    """Gives each request the next answer of a queue, or what a function makes of the request.
+
+    Args:
+        answers: What answers a request; None: the queue that `answer` fills.
+        tls: Serve TLS with this context.
+        drops: Close each connection as soon as it is accepted, unread.
+        port: Where to listen; 0: at a free port.
+
+    Attributes:
+        url: Where it listens.
+        requests: What came in, in order: the last 10,000.
+        malformed: What came in and is no HTTP.
+        closed_early: Set once a client has closed a connection while its answer was under way.
+        early_closes: How often that happened.
+        overran: Set where a client took all of an endless answer that this server was willing to send.
+    """
+
+    def __init__(
+        self,
+        answers: Callable[[Received], Answer] | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        drops: bool = False,
+        port: int = 0,
+    ) -> None:
+        self.requests: list[Received] = _Kept()
+        self.malformed: list[bytes] = _Kept()
+        self.closed_early = threading.Event()
+        self.early_closes = 0
+        self.accepted = 0
+        self.overran = threading.Event()
+        self._answers = answers
+        self._queue: deque[Answer] = deque()
+        self._tls = tls
+        self._drops = drops
+        self._closing = threading.Event()
+        self._lock = threading.Condition()
+        self._open: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self._accepting = threading.Thread(target=self._accept, name="loopback-accept", daemon=True)
+        self._accepting.start()
+
+    def answer(self, *answers: Answer) -> None:
+        """Puts answers at the end of the queue."""
+        self._queue.extend(answers)
+
+    def always(self, answer: Answer) -> None:
+        """Gives this answer from now on, however often it is asked."""
+        self._answers = lambda _: answer
+
+    @property
+    def open_connections(self) -> int:
+        """The connections that neither side has closed."""
+        with self._lock:
+            return len(self._open)
+
+    def wait_until_idle(self, within_s: float = _PATIENCE_S) -> bool:
+        """Waits until every connection is closed; tells whether that came to pass."""
+        with self._lock:
+            return self._lock.wait_for(lambda: not self._open, within_s)
+
+    def hang_up(self) -> None:
+        """Closes every connection, and goes on accepting new ones."""
+        with self._lock:
+            connections = list(self._open)
+        for connection in connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        assert self.wait_until_idle()
+
+    def close(self) -> None:
+        """Closes every connection and waits for every thread."""
+        self._closing.set()
+        # Closing a listening socket does not wake the thread that accepts on it; a connection does, everywhere.
+        with suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), timeout=_PATIENCE_S).close()
+        self._accepting.join(_PATIENCE_S)
+        self._listener.close()
+        with self._lock:
+            connections = list(self._open)
+        for connection in connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in [self._accepting, *self._threads]:
+            thread.join(_PATIENCE_S)
+            assert not thread.is_alive(), f"{thread.name} hangs"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _accept(self) -> None:
+        while True:
+            connection, _ = self._listener.accept()
+            if self._closing.is_set():
+                connection.close()
+                return
+            self.accepted += 1
+            if self._drops:
+                connection.close()
+                continue
+            thread = threading.Thread(target=self._serve, args=(connection,), name="loopback", daemon=True)
+            with self._lock:
+                self._open.add(connection)
+                self._threads = [running for running in self._threads if running.is_alive()] + [thread]
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with suppress(OSError):  # the client went away, or wanted no TLS, or the server is closing
+                if self._tls is not None:
+                    connection = self._shake_hands(connection, self._tls)
+                self._converse(connection)
+        finally:
+            # Closed before it is forgotten, so that no open connections means none.
+            connection.close()
+            with self._lock:
+                self._open.discard(connection)
+                self._lock.notify_all()
+
+    def _shake_hands(self, connection: socket.socket, tls: ssl.SSLContext) -> socket.socket:
+        connection.settimeout(_PATIENCE_S)
+        try:
+            secured = tls.wrap_socket(connection, server_side=True)
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+        secured.settimeout(None)
+        with self._lock:
+            self._open.add(secured)
+        return secured
+
+    def _converse(self, connection: socket.socket) -> None:
+        reader = RequestReader(connection)
+        while True:
+            try:
+                received = reader.next()
+            except MalformedRequestError as error:
+                self.malformed.append(error.start[:MAX_HEAD_BYTES])
+                connection.sendall(head(400, {"connection": "close", "content-length": "0"}))
+                return
+            if received is None:
+                return
+            self.requests.append(received)
+            answer = self._answer_to(received)
+            if not self._send(connection, answer) or not self._end(connection, answer.then):
+                return
+
+    def _answer_to(self, received: Received) -> Answer:
+        if self._answers is not None:
+            return self._answers(received)
+        if self._queue:
+            return self._queue.popleft()
+        return as_json({"error": f"the test has no answer to {received.method} {received.path}"}, status=500)
+
+    def _send(self, connection: socket.socket, answer: Answer) -> bool:
+        """Sends all pieces; False where the client went away meanwhile."""
+        sent = 0
+        for piece in answer.pieces:
+            if not isinstance(piece, bytes):
+                if self._is_gone(connection, piece):
+                    return self._went_early()
+                continue
+            if sent > ENDLESS_BYTES:
+                self.overran.set()
+                return True
+            try:
+                connection.sendall(piece)
+            except OSError:
+                return self._went_early()
+            sent += len(piece)
+        return True
+
+    def _end(self, connection: socket.socket, then: Then) -> bool:
+        """Does with the connection what comes after an answer; tells whether it serves on."""
+        match then:
+            case "keep":
+                return True
+            case "close":
+                # What TLS calls a truncation is what is meant here, so nothing is said goodbye to.
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            case "reset":
+                time.sleep(_BEFORE_RESET_S)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+            case "stall":
+                until = time.monotonic() + LONGEST_S
+                while not self._closing.is_set() and time.monotonic() < until:
+                    if self._is_gone(connection, _POLL_S):
+                        return self._went_early()
+        return False
+
+    def _is_gone(self, connection: socket.socket, within_s: float) -> bool:
+        """Waits that long; tells whether the client closed meanwhile. Through TLS only a failed send tells."""
+        if isinstance(connection, ssl.SSLSocket):
+            self._closing.wait(within_s)
+            return False
+        if not select.select([connection], [], [], within_s)[0]:
+            return False
+        try:
+            if not connection.recv(1, socket.MSG_PEEK):
+                return True
+        except OSError:
+            return True
+        self._closing.wait(within_s)  # it sent more, unasked
+        return False
+
+    def _went_early(self) -> bool:
+        if not self._closing.is_set():
+            self.early_closes += 1
+            self.closed_early.set()
+        return False
+
+
+@contextmanager
+def closed_port() -> Iterator[str]:
+    """The address of a port that nothing listens at, and that no other program can take meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
