@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from llama_client.providers.http.http1 import (
     AnswerParser,
@@ -29,9 +29,20 @@ if TYPE_CHECKING:
 Player = Callable[[Received], Answer]
 
 
+class Answering(Protocol):
+    """What an endpoint in memory stands for."""
+
+    @property
+    def clock(self) -> FakeClock | None:
+        """The time of pauses; None: the real one."""
+
+    def answer(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """The answer to a request. What it raises stands for a server that is not reached."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An address of a provider's, and who answers there.
+    """An address of a provider's, and what answers there.
 
     Attributes:
         provider: Its configured name.
@@ -55,7 +66,7 @@ class Address:
 class MemoryEndpoint:
     """An `Endpoint`."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Answering) -> None:
         self._address = address
 
     def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str], waits: Waits) -> MemoryAnswer:
@@ -71,7 +82,7 @@ class MemoryEndpoint:
 class AsyncMemoryEndpoint:
     """An `AsyncEndpoint`."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Answering) -> None:
         self._address = address
 
     async def send(

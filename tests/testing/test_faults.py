@@ -14,9 +14,9 @@ from llama_client.testing.faults import FAULTS, GOOD, Fault, FaultServer, Kind, 
 from llama_client.testing.faults.answers import Asked
 from llama_client.testing.faults.library import canonical
 from llama_client.testing.loopback import Answer, Received, as_json
+from llama_client.testing.played import Played
 from llama_client.testing.seams import using
 from tests.asking import MODES, Asker
-from tests.testing.test_memory import InMemory
 
 PROMPT = "Why do llamas hum?"
 TEXT = "Llamas hum überall."
@@ -96,7 +96,7 @@ def test_a_fault_plays_without_a_socket(name: str, mode: str, dialect: Dialect) 
         # Whether a silent server lives is asked otherwise.
         return each(received) if received.method == "POST" else as_json({"error": "not here"}, status=404)
 
-    with using(clock=clock.clock, interceptor=InMemory(play, clock)):
+    with using(clock=clock.clock, interceptor=Played(play, clock)):
         result = result_of(mode, dialect.config("http://127.0.0.1:1", api_key="none"), PLENTY_S)
     check(each, result, TEXT)
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from llama_client.testing import loopback
 from llama_client.testing.cassettes.errors import UnrecordedRequestError
 from llama_client.testing.cassettes.matching import Deck
 from llama_client.testing.cassettes.playback import Playback, Timing
 from llama_client.testing.cassettes.tracks import base_of, place_of
-from llama_client.testing.memory import AsyncMemoryAnswer, MemoryAnswer
+from llama_client.testing.loopback import Answer
+from llama_client.testing.memory import AsyncMemoryEndpoint, MemoryEndpoint
 
 if TYPE_CHECKING:
     from llama_client.providers.base import Provider
     from llama_client.providers.http.exchange import AsyncEndpoint, Endpoint
-    from llama_client.providers.http.waits import AsyncWaits, Waits
     from llama_client.testing.clock import FakeClock
 
 
@@ -43,13 +42,13 @@ class Player:
 
     def endpoint(self, provider: str, url: str, headers: Mapping[str, str], opened: Callable[[], Endpoint]) -> Endpoint:
         self.playback.bases.setdefault(provider, base_of(url))
-        return _PlayedEndpoint(self.playback, provider, url)
+        return MemoryEndpoint(_Address(self.playback, provider, url))
 
     def async_endpoint(
         self, provider: str, url: str, headers: Mapping[str, str], opened: Callable[[], AsyncEndpoint]
     ) -> AsyncEndpoint:
         self.playback.bases.setdefault(provider, base_of(url))
-        return _AsyncPlayedEndpoint(self.playback, provider, url)
+        return AsyncMemoryEndpoint(_Address(self.playback, provider, url))
 
     def http_client(self, provider: str, opened: Callable[[], Any], *, is_async: bool) -> Any:
         from llama_client.testing.cassettes.httpx_player import played_client
@@ -62,41 +61,15 @@ class Player:
         return PlayedEngine(provider, self.playback)
 
 
-class _PlayedEndpoint:
-    """An `Endpoint`."""
+class _Address:
+    """A provider's address, at which a cassette answers."""
 
     def __init__(self, playback: Playback, provider: str, url: str) -> None:
         self._playback = playback
         self._provider = provider
         self._url = url
+        self.clock = playback.clock
 
-    def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str], waits: Waits) -> MemoryAnswer:
-        waits.wait_s()
-        sent = _answered(self._playback, self._provider, method, place_of(self._url, path), body)
-        waits.sending()
-        answer = MemoryAnswer(sent, waits, self._playback.clock)
-        answer.begin()
-        return answer
-
-
-class _AsyncPlayedEndpoint:
-    """An `AsyncEndpoint`."""
-
-    def __init__(self, playback: Playback, provider: str, url: str) -> None:
-        self._playback = playback
-        self._provider = provider
-        self._url = url
-
-    async def send(
-        self, method: str, path: str, body: bytes, headers: Mapping[str, str], waits: AsyncWaits
-    ) -> AsyncMemoryAnswer:
-        waits.wait_s()
-        sent = _answered(self._playback, self._provider, method, place_of(self._url, path), body)
-        waits.sending()
-        answer = AsyncMemoryAnswer(sent, waits, self._playback.clock)
-        await answer.begin()
-        return answer
-
-
-def _answered(playback: Playback, provider: str, method: str, place: str, body: bytes) -> loopback.Answer:
-    return playback.sent(playback.recorded(provider, method, place, body, "application/json"))
+    def answer(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        place = place_of(self._url, path)
+        return self._playback.sent(self._playback.recorded(self._provider, method, place, body, "application/json"))

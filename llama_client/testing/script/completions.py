@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel
 
 from llama_client.testing.clock import FakeClock
+from llama_client.testing.played import Played
 from llama_client.testing.script.fake_provider import FakeProvider
-from llama_client.testing.script.interceptor import Played
 from llama_client.testing.script.replies import Reply, ScriptedCall, read
 from llama_client.testing.seams import client_classes
 

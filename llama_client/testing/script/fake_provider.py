@@ -247,7 +247,7 @@ class FakeProvider(Script):
     @contextmanager
     def playing(self) -> Iterator[Self]:
         """The block without the check at its end: see `check`."""
-        from llama_client.testing.script.interceptor import Played
+        from llama_client.testing.played import Played
         from llama_client.testing.seams import using
 
         clock = None if self.clock is None else self.clock.clock
