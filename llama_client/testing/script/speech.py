@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llama_client.errors import ServerError
+from llama_client.testing.chat_request import text_of
 from llama_client.testing.loopback import Answer, End, Then, as_json, streamed
-from llama_client.testing.script.asked import AskedRequest, text_of
-from llama_client.testing.script.failures import Failing, failure_answer, told
+from llama_client.testing.script.asked import AskedRequest
+from llama_client.testing.script.failures import Failing, error_of_api, failure_answer
 from llama_client.testing.script.replies import Reply
 from llama_client.testing.wire_format import SSE
 
@@ -97,7 +98,7 @@ class Speech:
 
     def error_event(self) -> bytes:
         """An error in the middle."""
-        status, body = told(Failing(ServerError), model=self.asked.model, is_ollama=self.asked.is_ollama)
+        status, body = error_of_api(Failing(ServerError), model=self.asked.model, is_ollama=self.asked.is_ollama)
         if not self.asked.is_ollama:
             body["error"]["status_code"] = status
         return self.event(body)
@@ -138,7 +139,7 @@ class Speech:
 
 
 def _usage(reply: Reply, asked: AskedRequest) -> Sequence[int] | None:
-    """Input, output, and maybe cached and reasoning tokens; None: they are not told."""
+    """Input, output, and maybe cached and reasoning tokens; None: not sent."""
     if reply.usage is not None:
         return reply.usage or None
     sent = "".join(map(text_of, asked.messages)) + "".join(asked.tools)
