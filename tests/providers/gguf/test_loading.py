@@ -18,13 +18,13 @@ from llama_client.providers.gguf.engine import reason_in_log
 from llama_client.providers.gguf.header import read_header
 from tests.providers.gguf.conftest import written
 
-STORY: Any = {"messages": [{"role": "user", "content": "Why is the sky blue?"}], "temperature": 0, "max_tokens": 24}
+STORY: Any = {"messages": [{"role": "user", "content": "Why is the sky blue?"}], "temperature": 0, "max_tokens": 8}
 # The demo model's shape.
 LAYERS, WIDTH, RANK = 30, 576, 8
 
 
 def ask(**options: Any) -> str:
-    with LlamaClient.for_provider("gguf", n_ctx=512, **options) as client:
+    with LlamaClient.for_provider("gguf", n_ctx=512, n_threads=1, **options) as client:
         return str(client.chat.completions.create(**STORY).text)
 
 
@@ -37,7 +37,7 @@ def write_adapter(path: Path, architecture: str = "llama", width: int = WIDTH) -
     writer.add_float32("adapter.lora.alpha", float(RANK))
     for layer in range(LAYERS):
         for half, shape in (("lora_a", (RANK, width)), ("lora_b", (width, RANK))):
-            values = 0.1 * random.normal(size=shape).astype(np.float32)
+            values = 0.2 * random.normal(size=shape).astype(np.float32)
             writer.add_tensor(f"blk.{layer}.attn_q.weight.{half}", values)
     return written(writer, path)
 
@@ -131,7 +131,7 @@ def test_an_adapter_of_another_model_is_refused_with_llama_cpps_reason(demo_mode
 
 def test_after_a_failed_load_the_same_provider_can_load_again(demo_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
-    with LlamaClient.for_provider("gguf", model_path=path, n_ctx=512) as client:
+    with LlamaClient.for_provider("gguf", model_path=path, n_ctx=512, n_threads=1) as client:
         with pytest.raises(ModelLoadError):
             client.chat.completions.create(**STORY)
         path.symlink_to(demo_model)
@@ -173,7 +173,7 @@ def test_the_default_context_is_the_models_own_up_to_a_bound(demo_model: Path) -
 
 
 def test_each_slot_holds_the_whole_context(demo_model: Path) -> None:
-    with LlamaClient.for_provider("gguf", model_path=demo_model, n_ctx=256, n_parallel=2) as client:
+    with LlamaClient.for_provider("gguf", model_path=demo_model, n_ctx=256, n_parallel=2, n_threads=1) as client:
         reply = client.ask("word " * 200, max_tokens=1)
     assert reply.usage.prompt_tokens is not None
     assert reply.usage.prompt_tokens > 200
