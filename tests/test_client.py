@@ -7,7 +7,7 @@ import copy
 import logging
 import pickle
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,15 @@ HI = [{"role": "user", "content": "hi"}]
 
 class Capital(BaseModel):
     city: str
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _loaded(demo_model: Path) -> Iterator[None]:
+    """Keeps the demo model loaded as it is without configuration: no test here is about loading it."""
+    configuration = {"providers": {"gguf": {"model_path": str(demo_model)}}, "ledger": {"enabled": False}}
+    with LlamaClient(configuration) as client:
+        client.ask("hi", max_tokens=1)
+        yield
 
 
 def test_without_configuration_the_error_says_how_to_get_a_model() -> None:
