@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from llama_client.cli.app import main
-from tests.cli.conftest import TIMEOUT_S
+from tests.cli.conftest import TIMEOUT_S, run
 from tests.cli.forks import forks
 
 # Behind a start of its own, so that each is the only one that fits.
@@ -59,8 +59,7 @@ with socket.socket(socket.AF_UNIX) as asked:
 @pytest.fixture
 def command(clean_home: Path) -> Iterator[str]:
     """What the shell's script starts: the command, or what asks for a fork of it, in a tenth of the time."""
-    forking = forks()
-    if forking is None:
+    if forks() is None:
         yield f'"{sys.executable}" -m llama_client'
         return
     path = str(clean_home / "asked")
@@ -73,8 +72,7 @@ def command(clean_home: Path) -> Iterator[str]:
                 if not content:
                     return
                 arguments, environment = json.loads(content)
-                forked = forking.run(arguments, b"", environment, TIMEOUT_S)
-                asking.sendall(forked[1] if forked is not None else b"no fork: the environment was changed")
+                asking.sendall(run(*arguments, env=environment).out.encode())
 
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)

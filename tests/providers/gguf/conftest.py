@@ -345,7 +345,9 @@ class ModelFile:
             self._write(path, own if number else [*whole._values, *own], tensors)
         return paths
 
-    def _write(self, path: Path, values: list[tuple[bytes, bytes]], tensors: list[tuple[bytes, bytes, memoryview]]) -> Path:
+    def _write(
+        self, path: Path, values: list[tuple[bytes, bytes]], tensors: list[tuple[bytes, bytes, memoryview]]
+    ) -> Path:
         head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(values))
         head += b"".join(self._text(name) + value for name, value in values)
         body = bytearray()

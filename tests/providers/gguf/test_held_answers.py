@@ -78,9 +78,7 @@ class Twice(BaseModel):
     kind: Literal["a"]
 
 
-def test_what_does_not_hold_is_named_in_the_error_and_each_try_is_asked_anew(
-    warm: dict[str, Any]
-) -> None:
+def test_what_does_not_hold_is_named_in_the_error_and_each_try_is_asked_anew(warm: dict[str, Any]) -> None:
     with pytest.raises(GenerationFailedError, match="word: pattern") as caught:
         parsed({**warm, "routing": {"retries": 1}}, Twice, temperature=0, max_tokens=40)
     assert "checked after" in str(caught.value)

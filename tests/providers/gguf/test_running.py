@@ -232,7 +232,7 @@ def test_a_long_prompt_can_be_stopped_before_its_first_word(
 
     with caplog.at_level("DEBUG", "llama_client"):
         asyncio.run(main())
-    # Tenths of a prompt are told as long as it is read.
+    # It was stopped in the midst of its prompt, of which each tenth is told.
     last, whole = read()[-1]
     assert last < whole / 2
 
@@ -467,7 +467,9 @@ def test_a_forked_process_loads_its_own_engine(tiny_model: Path, short_text: str
     assert run.stdout.splitlines() == [text, text, f"0 {text}"], run.stderr
 
 
-def test_many_tasks_that_wait_for_a_model_to_load_leave_the_loops_threads_to_others(one_slot: dict[str, Any], short_text: str) -> None:
+def test_many_tasks_that_wait_for_a_model_to_load_leave_the_loops_threads_to_others(
+    one_slot: dict[str, Any], short_text: str
+) -> None:
     async def main() -> list[bool]:
         async with AsyncLlamaClient(one_slot) as client:
             tasks = [asyncio.create_task(client.chat.completions.create(**SHORT)) for _ in range(50)]
