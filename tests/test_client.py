@@ -35,6 +35,15 @@ class Capital(BaseModel):
     city: str
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _loaded(demo_model: Path) -> Iterator[None]:
+    """Keeps the demo model loaded as it is without configuration: no test here is about loading it."""
+    configuration = {"providers": {"gguf": {"model_path": str(demo_model)}}, "ledger": {"enabled": False}}
+    with LlamaClient(configuration) as client:
+        client.ask("hi", max_tokens=1)
+        yield
+
+
 def test_without_configuration_the_error_says_how_to_get_a_model() -> None:
     with LlamaClient() as client, pytest.raises(ConfigError, match="llama-client pull"):
         client.ask("hi")

@@ -160,7 +160,7 @@ def test_bytes_that_are_no_text_are_replaced(desk: WireServer, arguments: list[s
 
 
 def test_the_answer_appears_in_pieces_while_it_is_made(model: ModelStore) -> None:
-    with running("chat", "--temperature", "0", "--max-tokens", "50", LONG[-1]) as process:
+    with running("chat", "--temperature", "0", "--max-tokens", "24", LONG[-1]) as process:
         assert process.stdout is not None
         pieces = [os.read(process.stdout.fileno(), 4096)]
         assert process.poll() is None, "it still runs when the first piece is here"
@@ -172,7 +172,7 @@ def test_the_answer_appears_in_pieces_while_it_is_made(model: ModelStore) -> Non
 
 
 def test_with_no_stream_the_answer_appears_at_once(model: ModelStore) -> None:
-    with running("chat", "--no-stream", "--temperature", "0", "--max-tokens", "40", LONG[-1]) as process:
+    with running("chat", "--no-stream", "--temperature", "0", "--max-tokens", "28", LONG[-1]) as process:
         assert process.stdout is not None
         first = os.read(process.stdout.fileno(), 1 << 16)
         assert os.read(process.stdout.fileno(), 1) == b""
@@ -404,7 +404,7 @@ def test_a_pipe_that_begins_late_is_waited_for(desk: WireServer) -> None:
     ],
 )
 def test_a_closed_or_full_stream_gives_no_traceback(
-    model: ModelStore, redirection: str, code: int, monkeypatch: pytest.MonkeyPatch
+    desk: WireServer, redirection: str, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "/dev/full" in redirection and not Path("/dev/full").exists():
         pytest.skip("this platform has no /dev/full")

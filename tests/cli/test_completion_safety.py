@@ -6,8 +6,10 @@ import json
 import os
 import select
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from llama_client.cli.app import main
-from tests.cli.conftest import TIMEOUT_S
+from tests.cli.conftest import TIMEOUT_S, run
+from tests.cli.forks import forks
 
 # Behind a start of its own, so that each is the only one that fits.
 ENDINGS = [
@@ -41,8 +44,52 @@ _STARTED = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 on_unix = pytest.mark.skipif(sys.platform == "win32", reason="these shells are Unix's")
 
 
+# Sends how it was started, and prints what comes back.
+_ASK = """
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as asked:
+    asked.connect(sys.argv[1])
+    asked.sendall(json.dumps([sys.argv[2:], dict(os.environ)]).encode())
+    asked.shutdown(socket.SHUT_WR)
+    with asked.makefile("rb") as answer:
+        sys.stdout.buffer.write(answer.read())
+"""
+
+
 @pytest.fixture
-def cloned(clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def command(clean_home: Path) -> Iterator[str]:
+    """What the shell's script starts: the command, or what asks for a fork of it, in a tenth of the time."""
+    if forks() is None:
+        yield f'"{sys.executable}" -m llama_client'
+        return
+    path = str(clean_home / "asked")
+
+    def serve() -> None:
+        while True:
+            asking, _ = listening.accept()
+            with asking, asking.makefile("rb") as request:
+                content = request.read()
+                if not content:
+                    return
+                arguments, environment = json.loads(content)
+                asking.sendall(run(*arguments, env=environment).out.encode())
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        serving = threading.Thread(target=serve)
+        serving.start()
+        (clean_home / "ask.py").write_text(_ASK, encoding="utf-8")
+        try:
+            yield f'"{sys.executable}" -S -E "{clean_home}/ask.py" "{path}"'
+        finally:
+            with socket.socket(socket.AF_UNIX) as last:
+                last.connect(path)
+            serving.join(TIMEOUT_S)
+
+
+@pytest.fixture
+def cloned(clean_home: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with such a configuration, and a `llama-client` that completes as it does, and else tells how it ran."""
     folder = clean_home / "work"
     names = ["zzgood", *EVIL.values(), "-zz", "--config=zz"]
@@ -59,7 +106,7 @@ def cloned(clean_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script.parent.mkdir()
     script.write_text(
         '#!/bin/sh\nif [ -n "$_LLAMA_CLIENT_COMPLETE" ] || [ "$1" = completion ]; then\n'
-        f'  exec "{sys.executable}" -m llama_client "$@"\nfi\nprintf "ran:"; printf "<%s>" "$@"; echo ":ran"\n',
+        f'  exec {command} "$@"\nfi\nprintf "ran:"; printf "<%s>" "$@"; echo ":ran"\n',
         encoding="utf-8",
     )
     script.chmod(0o755)

@@ -28,7 +28,7 @@ import sys
 from pathlib import Path
 from llama_client.crossover.plots.plots import save_sheet
 from tests.crossover.picture_scenarios import crossover
-save_sheet(crossover("depends"), Path(sys.argv[1]), title="t")
+save_sheet(crossover("no-api"), Path(sys.argv[1]), title="t")
 print(sorted(name for name in sys.modules if "pyplot" in name or "tkinter" in name or "backend_tk" in name))
 """
 

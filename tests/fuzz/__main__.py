@@ -1,22 +1,26 @@
 """Fuzzes every kind of input from outside: `python -m tests.fuzz --seconds 60`.
 
-Each target gets an equal share of the time, two at once. Prints executions and time of each, and for each fault its
-shortest input; exits 1 where there is a fault.
+Each target gets an equal share of the time, two at once; importing all of them comes before. Prints executions and time
+of each, and for each fault its shortest input; exits 1 where there is a fault.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
+import contextlib
+import multiprocessing
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from tests.fuzz.engines import Engine, default_engine
+from tests.fuzz.one import import_targets, run_target
 from tests.fuzz.targets import TARGETS
 
 _AT_ONCE = 2
@@ -36,21 +40,57 @@ class Fuzzed:
     failed: str | None = None
 
 
-def fuzz(name: str, engine: Engine, share_s: float, seed: int) -> Fuzzed:
-    """One target for so many seconds, the start of its process included."""
-    until = time.time() + share_s
-    command = [sys.executable, "-m", "tests.fuzz.one", name, "--engine", engine, "--until", str(until)]
-    try:
-        done = subprocess.run(
-            [*command, "--seed", str(seed)], capture_output=True, text=True, timeout=share_s + _GRACE_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return Fuzzed(name, failed=f"did not end {_GRACE_S:g} s after its time")
-    lines = done.stdout.splitlines()
-    if done.returncode or not lines:
-        return Fuzzed(name, failed=f"exit code {done.returncode}: {done.stderr[-_SHOWN_CHARS:]}")
-    executions, seconds, faults = json.loads(lines[-1])
-    return Fuzzed(name, executions, seconds, faults)
+@dataclass
+class _Running:
+    """The process of one target; its report is all that it sends."""
+
+    name: str
+    process: BaseProcess
+    report: Connection
+    output: Path
+    until: float
+
+    def ended(self) -> Fuzzed:
+        """What it reported, or why it did not."""
+        said: tuple[int, float, list[dict[str, Any]]] | None = None
+        # Nothing to receive: it ended without a report.
+        with self.report, contextlib.suppress(EOFError):
+            if self.report.poll():
+                said = self.report.recv()
+            else:
+                self.process.kill()
+                return Fuzzed(self.name, failed=f"did not end {_GRACE_S:g} s after its time")
+        self.process.join(_GRACE_S)
+        if said is None or self.process.exitcode:
+            written = self.output.read_text(errors="replace")
+            return Fuzzed(self.name, failed=f"exit code {self.process.exitcode}: {written[-_SHOWN_CHARS:]}")
+        return Fuzzed(self.name, *said)
+
+
+def fuzz(names: Sequence[str], engine: Engine, share_s: float, seed: int) -> Iterator[Fuzzed]:
+    """Each target for so many seconds; they come as they end."""
+    can_fork = "fork" in multiprocessing.get_all_start_methods() and sys.platform == "linux"
+    context: Any = multiprocessing.get_context("fork" if can_fork else "spawn")
+    if can_fork:
+        import_targets(names, engine)
+    running: list[_Running] = []
+    waiting = list(names)
+    with tempfile.TemporaryDirectory(prefix="fuzz-output-") as folder:
+        while waiting or running:
+            while waiting and len(running) < _AT_ONCE:
+                name = waiting.pop(0)
+                receiver, sender = context.Pipe(duplex=False)
+                output = Path(folder, name)
+                process = context.Process(target=run_target, args=(name, engine, share_s, seed, output, sender))
+                process.start()
+                # The end of a process is seen only where no other one holds this.
+                sender.close()
+                running.append(_Running(name, process, receiver, output, time.monotonic() + share_s + _GRACE_S))
+            timeout_s = min(each.until for each in running) - time.monotonic()
+            ready = wait([each.report for each in running], max(0.0, timeout_s))
+            for each in [each for each in running if each.report in ready or time.monotonic() >= each.until]:
+                running.remove(each)
+                yield each.ended()
 
 
 def main() -> int:
@@ -69,12 +109,11 @@ def main() -> int:
     print(f"{options.engine}, {share_s:.1f} s for each of {len(names)} targets, seed {options.seed}")
     print(f"{'target':12} {'executions':>11} {'run s':>7} {'a second':>9} {'faults':>7}", flush=True)
     found: list[Fuzzed] = []
-    with ThreadPoolExecutor(at_once) as threads:
-        for each in threads.map(lambda name: fuzz(name, options.engine, share_s, options.seed), names):
-            found.append(each)
-            rate = each.executions / each.seconds if each.seconds else 0.0
-            faults = "FAILED" if each.failed is not None else str(len(each.faults))
-            print(f"{each.name:12} {each.executions:11,} {each.seconds:7.1f} {rate:9,.0f} {faults:>7}", flush=True)
+    for each in fuzz(names, options.engine, share_s, options.seed):
+        found.append(each)
+        rate = each.executions / each.seconds if each.seconds else 0.0
+        faults = "FAILED" if each.failed is not None else str(len(each.faults))
+        print(f"{each.name:12} {each.executions:11,} {each.seconds:7.1f} {rate:9,.0f} {faults:>7}", flush=True)
     for each in found:
         if each.failed is not None:
             print(f"\n{each.name}: {each.failed}")

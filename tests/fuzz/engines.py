@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Literal
@@ -142,7 +143,12 @@ class _Watch(threading.Thread):
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGVTALRM)
 
 
-_watch = _Watch()
+@cache
+def _watch() -> _Watch:
+    """Made where it is needed: a fork takes a thread for ended that was made before it, and not begun."""
+    watch = _Watch()
+    watch.start()
+    return watch
 
 
 @contextmanager
@@ -152,16 +158,15 @@ def _bounded() -> Iterator[None]:
     def ring(_signal: int, _frame: FrameType | None) -> None:
         raise TookTooLong(f"more than {_LONGEST_S} s of the processor, or {_LONGEST_WAIT_S} s in all")
 
-    if not _watch.is_alive():
-        _watch.start()
-    _watch.until = time.monotonic() + _LONGEST_WAIT_S
+    watch = _watch()
+    watch.until = time.monotonic() + _LONGEST_WAIT_S
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     earlier = signal.signal(signal.SIGVTALRM, ring)
     signal.setitimer(signal.ITIMER_VIRTUAL, _LONGEST_S)
     try:
         yield
     finally:
-        _watch.until = float("inf")
+        watch.until = float("inf")
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, earlier)
     if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before > _MOST_KIB:

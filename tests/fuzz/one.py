@@ -1,55 +1,59 @@
-"""One target in a process of its own; `python -m tests.fuzz` starts these and adds up what they print."""
+"""One target in a process of its own: a fork, where there is one, of a process that has imported all of them."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
+import contextlib
+import os
 import time
+from collections.abc import Iterable
 from importlib import import_module
+from multiprocessing.connection import Connection
+from pathlib import Path
 
-from tests.fuzz.engines import Run, by_atheris, by_hypothesis
+from tests.fuzz.engines import Engine, Run, by_atheris, by_hypothesis
 from tests.fuzz.targets import TARGETS
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.one", description=__doc__)
-    parser.add_argument("target", choices=TARGETS)
-    parser.add_argument("--engine", choices=("atheris", "hypothesis"), required=True)
-    parser.add_argument("--until", type=float, required=True, help="seconds since the Unix epoch")
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    if options.engine == "hypothesis":
-        return _fuzz(options)
-    import atheris
-
-    # It counts the branches of what is imported from here on.
-    with atheris.instrument_imports(include=["llama_client"], enable_loader_override=False):
-        return _fuzz(options)
+def import_targets(names: Iterable[str], engine: Engine) -> None:
+    """Imports targets with the package; for atheris so that it counts the branches, which takes long."""
+    with _instrumented(engine):
+        for name in names:
+            import_module(TARGETS[name])
 
 
-def _fuzz(options: argparse.Namespace) -> int:
-    out = sys.stdout
-    with import_module(TARGETS[options.target]).opened() as target:
+def run_target(name: str, engine: Engine, share_s: float, seed: int, output: Path, report: Connection) -> None:
+    """Runs one target for so many seconds, writes what it prints to a file, and reports executions, time and faults."""
+    written = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    # libFuzzer writes to the descriptors themselves.
+    for stream in (1, 2):
+        os.dup2(written, stream)
+    with _instrumented(engine), import_module(TARGETS[name]).opened() as target:
         run, started = Run(target), time.time()
+        until = started + share_s
 
-        def report() -> None:
+        def tell() -> None:
             faults = [
                 {"where": fault.where, "times": fault.times, "text": fault.text, "data": repr(fault.data)}
                 for fault in run.faults.values()
             ]
-            print(json.dumps([run.executions, time.time() - started, faults]), file=out, flush=True)
+            report.send((run.executions, time.time() - started, faults))
 
         for number, data in enumerate(target.seeds):
-            if number == 0 or time.time() < options.until:
+            if number == 0 or time.time() < until:
                 run.one(data)
-        if options.engine == "atheris":
-            by_atheris(run, until=options.until, first_seed=options.seed, at_end=report)
+        if engine == "atheris":
+            by_atheris(run, until=until, first_seed=seed, at_end=tell)
         else:
-            by_hypothesis(run, until=options.until, first_seed=options.seed)
-            report()
-    return 0
+            by_hypothesis(run, until=until, first_seed=seed)
+            tell()
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _instrumented(engine: Engine) -> contextlib.AbstractContextManager[object]:
+    if engine == "hypothesis":
+        return contextlib.nullcontext()
+    import atheris
+
+    instrumented: contextlib.AbstractContextManager[object] = atheris.instrument_imports(
+        include=["llama_client"], enable_loader_override=False
+    )
+    return instrumented

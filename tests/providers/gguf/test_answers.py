@@ -76,6 +76,7 @@ def test_an_answer_tells_its_attempt_and_its_times(ask: Asker) -> None:
     assert timing.tokens_per_s > 1
 
 
+@in_two_modes
 def test_several_answers_count_the_prompt_once_and_every_answer(ask: Asker) -> None:
     reply = ask(JAPAN, n=5, temperature=0, max_tokens=4)
     assert [choice.index for choice in reply.choices] == [0, 1, 2, 3, 4]
@@ -102,6 +103,7 @@ def test_an_answer_ends_before_a_stop_text(ask: Asker) -> None:
     assert (reply.text, reply.choices[0].finish_reason) == ("The capital of", "stop")
 
 
+@in_two_modes
 def test_log_probabilities_come_with_as_many_candidates_as_asked_for(ask: Asker) -> None:
     logprobs = ask(JAPAN, temperature=0, max_tokens=3, logprobs=True, top_logprobs=2).choices[0].logprobs
     assert logprobs is not None
@@ -110,12 +112,14 @@ def test_log_probabilities_come_with_as_many_candidates_as_asked_for(ask: Asker)
     assert {len(token.top_logprobs) for token in logprobs.content} == {2}
 
 
+@in_two_modes
 def test_log_probabilities_without_candidates_have_none(ask: Asker) -> None:
     logprobs = ask(JAPAN, temperature=0, max_tokens=2, logprobs=True).choices[0].logprobs
     assert logprobs is not None
     assert [token.top_logprobs for token in logprobs.content or ()] == [[], []]
 
 
+@in_two_modes
 def test_an_answer_keeps_to_a_schema(ask: Asker) -> None:
     colour = {"type": "string", "enum": ["red", "blue"]}
     schema = {"type": "object", "properties": {"colour": colour}, "required": ["colour"], "additionalProperties": False}
@@ -132,10 +136,12 @@ def test_a_conversation_goes_on_with_the_message_of_an_answer(ask: Asker) -> Non
     assert again.usage.prompt_tokens > 37 + 8
 
 
+@in_two_modes
 def test_an_extra_field_of_the_body_reaches_llama_cpp(ask: Asker) -> None:
     assert ask(JAPAN, temperature=0, extra_body={"grammar": 'root ::= "forty-two"'}).text == "forty-two"
 
 
+@in_two_modes
 def test_a_developers_message_is_a_systems(ask: Asker) -> None:
     prompts = [[{"role": role, "content": "Be brief."}, {"role": "user", "content": JAPAN}] for role in ROLES]
     lengths = {ask(prompt, max_tokens=1).usage.prompt_tokens for prompt in prompts}
@@ -143,6 +149,7 @@ def test_a_developers_message_is_a_systems(ask: Asker) -> None:
     assert lengths == {24}
 
 
+@in_two_modes
 def test_the_files_path_never_appears_in_an_answer(ask: Asker, demo_model: Path) -> None:
     reply = ask(JAPAN, max_tokens=2, logprobs=True)
     assert str(demo_model.parent) not in reply.model_dump_json()
@@ -185,12 +192,14 @@ def test_what_the_model_cannot_do_is_refused_before_anything_is_sent(ask: Asker,
     assert [(attempt.outcome, attempt.sent) for attempt in caught.value.attempts] == [("skipped", False)]
 
 
+@in_two_modes
 def test_an_image_is_refused_by_a_model_that_sees_none(ask: Asker) -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     with pytest.raises(UnsupportedFeatureError, match="no mmproj"):
         ask([{"role": "user", "content": [{"type": "text", "text": "What is this?"}, image]}])
 
 
+@in_two_modes
 def test_a_schema_that_is_none_is_a_bad_request(ask: Asker) -> None:
     form = {"type": "json_schema", "json_schema": {"schema": {"type": "nonsense"}}}
     with pytest.raises(BadRequestError, match="nonsense"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -10,13 +12,24 @@ from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime, SecretStr
 
 from llama_client import BadRequestError, GenerationFailedError, LlamaClient, UnsupportedFeatureError
 from tests.asking import MODES, Asker
+from tests.lengths import values
 
 ASKED = [{"role": "user", "content": 'Say: He said "hello" twice.'}]
 
 
-@pytest.fixture(params=MODES)
-def ask(request: pytest.FixtureRequest, config: dict[str, Any], warm_engine: None) -> Asker:
-    return Asker(request.param, config, [])
+@pytest.fixture(scope="module")
+def warm(tiny_model: Path) -> Iterator[dict[str, Any]]:
+    """A configuration with one block of the demo model, whose engine stays loaded: schemas hold any model."""
+    laptop = {"kind": "gguf", "model_path": str(tiny_model), "n_ctx": 2048, "n_parallel": 2, "n_threads": 1}
+    configuration = {"default_model": "laptop/default", "providers": {"laptop": laptop}, "routing": {"retries": 0}}
+    with LlamaClient({**configuration, "ledger": {"enabled": False}}) as client:
+        client.ask("hi", max_tokens=1)
+        yield configuration
+
+
+@pytest.fixture(params=values(MODES, long=("call-async", "stream-sync")))
+def ask(request: pytest.FixtureRequest, warm: dict[str, Any]) -> Asker:
+    return Asker(request.param, warm, [])
 
 
 def parsed(config: dict[str, Any], model: type[BaseModel], **params: Any) -> Any:
@@ -33,8 +46,8 @@ class Note(BaseModel):
     key: SecretStr = Field(max_length=10)
 
 
-def test_each_answer_is_valid_whatever_the_temperature(config: dict[str, Any], warm_engine: None) -> None:
-    reply = parsed(config, Note, n=2, max_tokens=150)
+def test_each_answer_is_valid_whatever_the_temperature(warm: dict[str, Any]) -> None:
+    reply = parsed(warm, Note, n=2, max_tokens=150)
     assert len({choice.message.parsed.model_dump_json() for choice in reply.choices}) == 2
     assert reply.warnings == []
 
@@ -65,11 +78,9 @@ class Twice(BaseModel):
     kind: Literal["a"]
 
 
-def test_what_does_not_hold_is_named_in_the_error_and_each_try_is_asked_anew(
-    config: dict[str, Any], warm_engine: None
-) -> None:
+def test_what_does_not_hold_is_named_in_the_error_and_each_try_is_asked_anew(warm: dict[str, Any]) -> None:
     with pytest.raises(GenerationFailedError, match="word: pattern") as caught:
-        parsed({**config, "routing": {"retries": 1}}, Twice, temperature=0, max_tokens=40)
+        parsed({**warm, "routing": {"retries": 1}}, Twice, temperature=0, max_tokens=40)
     assert "checked after" in str(caught.value)
     prompts = [attempt.usage.prompt_tokens for attempt in caught.value.attempts if attempt.usage is not None]
     assert len(prompts) == 2
@@ -103,8 +114,8 @@ class Counts(BaseModel):
     free: dict[str, Literal[1]] = Field(max_length=2)
 
 
-def test_names_that_are_listed_come_once(config: dict[str, Any], warm_engine: None) -> None:
-    reply = parsed(config, Counts, max_tokens=150)
+def test_names_that_are_listed_come_once(warm: dict[str, Any]) -> None:
+    reply = parsed(warm, Counts, max_tokens=150)
     assert list(json.loads(reply.text)["counts"]) in (["a"], ["b"], ["a", "b"], [])
     assert reply.warnings == [
         "laptop/default is not held to all of the schema: free: different names. The answer was checked after."

@@ -17,14 +17,15 @@ from llama_client import LlamaClient, LlamaClientError, MissingExtraError, Model
 from llama_client.providers.gguf.engine import reason_in_log
 from llama_client.providers.gguf.header import read_header
 from tests.providers.gguf.conftest import written
+from tests.providers.gguf.test_adapters import write_adapter as write_adapter_of_one_layer
 
-STORY: Any = {"messages": [{"role": "user", "content": "Why is the sky blue?"}], "temperature": 0, "max_tokens": 24}
+STORY: Any = {"messages": [{"role": "user", "content": "Why is the sky blue?"}], "temperature": 0, "max_tokens": 8}
 # The demo model's shape.
 LAYERS, WIDTH, RANK = 30, 576, 8
 
 
 def ask(**options: Any) -> str:
-    with LlamaClient.for_provider("gguf", n_ctx=512, **options) as client:
+    with LlamaClient.for_provider("gguf", n_ctx=512, n_threads=1, **options) as client:
         return str(client.chat.completions.create(**STORY).text)
 
 
@@ -37,7 +38,7 @@ def write_adapter(path: Path, architecture: str = "llama", width: int = WIDTH) -
     writer.add_float32("adapter.lora.alpha", float(RANK))
     for layer in range(LAYERS):
         for half, shape in (("lora_a", (RANK, width)), ("lora_b", (width, RANK))):
-            values = 0.1 * random.normal(size=shape).astype(np.float32)
+            values = 0.2 * random.normal(size=shape).astype(np.float32)
             writer.add_tensor(f"blk.{layer}.attn_q.weight.{half}", values)
     return written(writer, path)
 
@@ -47,12 +48,13 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_adapter(tmp_path_factory.mktemp("adapter") / "adapter.gguf")
 
 
-def test_an_adapter_changes_the_answers_by_its_scale(demo_model: Path, adapter: Path) -> None:
-    plain = ask(model_path=demo_model)
-    assert ask(model_path=demo_model, lora=[{"path": adapter, "scale": 0.0}]) == plain
-    changed = ask(model_path=demo_model, lora=[{"path": adapter}])
+def test_an_adapter_changes_the_answers_by_its_scale(tiny_model: Path, tmp_path: Path) -> None:
+    adapter = write_adapter_of_one_layer(tmp_path / "adapter.gguf", 1)
+    plain = ask(model_path=tiny_model)
+    assert ask(model_path=tiny_model, lora=[{"path": adapter, "scale": 0.0}]) == plain
+    changed = ask(model_path=tiny_model, lora=[{"path": adapter}])
     assert changed != plain
-    assert ask(model_path=demo_model, lora=[{"path": adapter, "scale": 3.0}]) not in (plain, changed)
+    assert ask(model_path=tiny_model, lora=[{"path": adapter, "scale": 3.0}]) not in (plain, changed)
 
 
 def damaged(demo: Path, how: str) -> bytes:
@@ -129,12 +131,12 @@ def test_an_adapter_of_another_model_is_refused_with_llama_cpps_reason(demo_mode
         ask(model_path=demo_model, lora=[{"path": other}])
 
 
-def test_after_a_failed_load_the_same_provider_can_load_again(demo_model: Path, tmp_path: Path) -> None:
+def test_after_a_failed_load_the_same_provider_can_load_again(tiny_model: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
-    with LlamaClient.for_provider("gguf", model_path=path, n_ctx=512) as client:
+    with LlamaClient.for_provider("gguf", model_path=path, n_ctx=512, n_threads=1) as client:
         with pytest.raises(ModelLoadError):
             client.chat.completions.create(**STORY)
-        path.symlink_to(demo_model)
+        path.symlink_to(tiny_model)
         assert client.chat.completions.create(**STORY).text
 
 
@@ -166,14 +168,14 @@ def test_threads_wait_for_each_other_shortly_unless_the_user_has_said_how(
     assert os.environ.get("GOMP_SPINCOUNT") == set_before.get("GOMP_SPINCOUNT")
 
 
-def test_the_default_context_is_the_models_own_up_to_a_bound(demo_model: Path) -> None:
-    with LlamaClient.for_provider("gguf", model_path=demo_model) as client:
+def test_the_default_context_is_the_models_own_up_to_a_bound(tiny_model: Path) -> None:
+    with LlamaClient.for_provider("gguf", model_path=tiny_model) as client:
         with pytest.raises(LlamaClientError, match="the context holds 8192"):
             client.ask("word " * 9000)
 
 
-def test_each_slot_holds_the_whole_context(demo_model: Path) -> None:
-    with LlamaClient.for_provider("gguf", model_path=demo_model, n_ctx=256, n_parallel=2) as client:
+def test_each_slot_holds_the_whole_context(tiny_model: Path) -> None:
+    with LlamaClient.for_provider("gguf", model_path=tiny_model, n_ctx=256, n_parallel=2, n_threads=1) as client:
         reply = client.ask("word " * 200, max_tokens=1)
     assert reply.usage.prompt_tokens is not None
     assert reply.usage.prompt_tokens > 200

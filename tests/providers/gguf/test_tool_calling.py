@@ -10,6 +10,7 @@ import pytest
 
 from llama_client import AllTargetsFailedError, GenerationFailedError, LlamaClient, UnsupportedFeatureError
 from tests.asking import MODES, Asker
+from tests.lengths import two_modes, values
 
 ASKED = "What hums in the Andes?"
 
@@ -24,7 +25,7 @@ TOOLS = [tool("hum", tone={"enum": ["low", "high"]}), tool("spit", far={"enum": 
 HUMS = {"hum": {"low", "high"}, "spit": {"yes", "no"}, "sleep": set()}
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture(params=values(MODES, long=("call-async", "stream-sync")))
 def ask(request: pytest.FixtureRequest, models_with_templates: dict[str, Any]) -> Asker:
     return Asker(request.param, {**models_with_templates, "default_model": "single/default"}, [])
 
@@ -156,7 +157,7 @@ def test_other_arguments_are_refused_by_name_before_the_model_is_asked(
         assert [(attempt.outcome, attempt.sent) for attempt in told.value.attempts] == [("skipped", False)]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@two_modes
 def test_after_many_such_refusals_the_model_still_answers(models_with_templates: dict[str, Any], mode: str) -> None:
     ask = Asker(mode, {**models_with_templates, "default_model": "single/default"}, [])
     for _ in range(6):
