@@ -228,3 +228,14 @@ class NoJitter(random.Random):
 
     def random(self) -> float:
         return 0.5
+
+
+class SameEachTime(NoJitter):
+    """Waits are as long as they may be, and what is drawn is the same in each run, with its usual shares."""
+
+    def __init__(self) -> None:
+        super().__init__(20)
+        self._drawn = random.Random(20)  # noqa: S311 - nothing secret
+
+    def random(self) -> float:
+        return self._drawn.random()

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, assert_never
 
 from llama_client.errors import APIConnectionError
-from llama_client.providers.http.http1 import NotConnectedError, ReadTimeoutError
+from llama_client.providers.http.http1 import NotConnectedError, ReadTimeoutError, WireError
 from llama_client.testing.loopback import Answer, Received, silence
 from llama_client.testing.script.asked import AskedRequest, Wanted
 from llama_client.testing.script.failures import Failing, failure_answer, is_timeout, require_times
@@ -37,7 +37,9 @@ class FakeProvider(Script):
     real. Nothing is connected to, and no key is read. Lists of models are answered, and images behind addresses are a
     small PNG.
 
-    When the block ends, a request without a reply raises `UnscriptedRequestError`, whatever became of it before.
+    When the block ends, a request without a reply raises `UnscriptedRequestError`, whatever became of it before. A
+    client that was opened before the block raises too. What is drawn by lot (waits, weighted targets) is the same in
+    each run.
 
     Args:
         clock: A `FakeClock` for the clients: waits and pauses take no real time.
@@ -45,6 +47,11 @@ class FakeProvider(Script):
     Attributes:
         clock: The clock; None: the real one.
         requests: Every request for an answer, in order.
+        faults: What raises when the block ends, in order: requests without a reply, and mistakes in the script. A test
+            that expects one takes it out.
+
+    Raises:
+        TypeError: The clock is no `FakeClock`.
 
     Example:
         >>> from llama_client import LlamaClient
@@ -58,12 +65,14 @@ class FakeProvider(Script):
 
     def __init__(self, *, clock: FakeClock | None = None) -> None:
         super().__init__(threading.Lock(), "")
+        if clock is not None and not hasattr(clock, "turn"):
+            raise TypeError(f"clock: must be a FakeClock, got a {type(clock).__name__}")
         self.clock = clock
         self.requests: list[AskedRequest] = []
         self._scripts: dict[str, Script] = {}
         self._listings = Listings()
-        self._faults: list[Exception] = []
-        self._entered = ExitStack()
+        self.faults: list[ScriptError] = []
+        self._entered: ExitStack | None = None
 
     def on(self, name: str) -> Script:
         """The script of one provider or target, which comes before the general one.
@@ -109,11 +118,34 @@ class FakeProvider(Script):
             said = self._said_to(asked)
         try:
             if said is None:
-                raise UnscriptedRequestError(f"no reply is scripted for {asked}; {_HOW}", asked=asked)
+                raise UnscriptedRequestError(f"no reply is scripted for {asked}; {self._how()}", asked=asked)
             return self._answer(said, asked)
-        except ScriptError as error:
-            self._faults.append(error)
+        except WireError:
+            # A server that is not reached, as scripted.
             raise
+        except ScriptError as error:
+            self.faults.append(error)
+            raise
+        except Exception as error:
+            told = f"the reply to {asked} cannot be given: {type(error).__name__}: {error}"
+            fault = ScriptError(told, asked=asked)
+            self.faults.append(fault)
+            raise fault from error
+
+    def _how(self) -> str:
+        """What to do about a request without a reply; replies that wait for others are named."""
+        with self._lock:
+            waiting = [name for name, script in self._scripts.items() if script._has_more()]
+        if not waiting:
+            return _HOW
+        names = " and ".join(f"on({name!r})" for name in waiting)
+        return f"{_HOW}; there are replies for {names}: names are provider or provider/model, as configured"
+
+    def _stranger(self, told: str) -> Exception:
+        """Of a client that was opened before the block."""
+        fault = ScriptError(told)
+        self.faults.append(fault)
+        return fault
 
     def _said_to(self, asked: AskedRequest) -> Scripted | None:
         for name in (asked.target, asked.provider):
@@ -229,8 +261,8 @@ class FakeProvider(Script):
         Raises:
             ScriptError: The first of them.
         """
-        if self._faults:
-            raise self._faults[0]
+        if self.faults:
+            raise self.faults[0]
 
     def config(self, *targets: str) -> dict[str, Any]:
         """A small configuration for code that has none: these targets, the first as default, without a ledger.
@@ -247,21 +279,36 @@ class FakeProvider(Script):
     @contextmanager
     def playing(self) -> Iterator[Self]:
         """The block without the check at its end: see `check`."""
+        from llama_client.testing.clock import SameEachTime
         from llama_client.testing.played import Played
         from llama_client.testing.seams import using
 
         clock = None if self.clock is None else self.clock.clock
         # What is played must not be counted, or limited, where real calls are.
-        with using(clock=clock, interceptor=Played(self.play, self.clock), ledger_url="memory"):
+        with using(
+            clock=clock,
+            chance=SameEachTime,
+            interceptor=Played(self.play, self.clock),
+            ledger_url="memory",
+            strangers=self._stranger,
+        ):
             yield self
 
     def __enter__(self) -> Self:
-        return self._entered.enter_context(self.playing())
+        if self._entered is not None:
+            raise RuntimeError("the block of this FakeProvider is open already; another block needs a fake of its own")
+        entered = ExitStack()
+        entered.enter_context(self.playing())
+        self.faults.clear()
+        self._entered = entered
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._entered.close()
+        if self._entered is not None:
+            self._entered.close()
+            self._entered = None
         self.explain(error)
         if error is None:
             self.check()
@@ -272,8 +319,8 @@ class FakeProvider(Script):
         Args:
             error: The failure; None: there is none.
         """
-        if error is not None and self._faults and not isinstance(error, ScriptError):
-            error.add_note(f"FakeProvider: {self._faults[0]}")
+        if error is not None and self.faults and not isinstance(error, ScriptError):
+            error.add_note(f"FakeProvider: {self.faults[0]}")
 
     def __repr__(self) -> str:
         left = self.left + sum(script.left for script in self._scripts.values())

@@ -106,8 +106,14 @@ class Script:
 
         Returns:
             The script, so that more can be said.
+
+        Raises:
+            TypeError: It cannot be said.
+            ValueError: It has a count (`times`).
         """
         always = read(reply)
+        if _times(always) != 1:
+            raise ValueError(f"times: of what is always said there is no count, got {_times(always)}")
         with self._lock:
             self._always = always
         return self
@@ -117,6 +123,10 @@ class Script:
         """How many requests the queue can answer still."""
         with self._lock:
             return sum(map(_times, self._queue)) - self._given
+
+    def _has_more(self) -> bool:
+        """Whether it can answer another request. Called with the lock held."""
+        return bool(self._queue) or self._always is not None
 
     def _next(self) -> Scripted | None:
         """The next reply; None: there is none. Called with the lock held."""
