@@ -50,11 +50,11 @@ async def asgi_client(app: AsgiApp, *, base_url: str = "http://testserver") -> A
     outbox: asyncio.Queue[_Message] = asyncio.Queue()
     lifespan = asyncio.ensure_future(app({"type": "lifespan", "asgi": _ASGI, "state": {}}, inbox.get, outbox.put))
     inbox.put_nowait({"type": "lifespan.startup"})
-    told = await _first(outbox, lifespan)
+    first = await _first(outbox, lifespan)
     # An application without a lifespan refuses it by an error, or takes it for a request.
-    has_lifespan = told is not None and told["type"].startswith("lifespan.")
-    if told is not None and told["type"] == "lifespan.startup.failed":
-        raise RuntimeError(f"the application failed to start: {told.get('message', '')}")
+    has_lifespan = first is not None and first["type"].startswith("lifespan.")
+    if first is not None and first["type"] == "lifespan.startup.failed":
+        raise RuntimeError(f"the application failed to start: {first.get('message', '')}")
     try:
         async with httpx.AsyncClient(transport=_Transport(app), base_url=base_url, trust_env=False) as client:
             yield client

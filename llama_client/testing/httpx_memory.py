@@ -53,8 +53,8 @@ class _Transport:
             return self._play(received)
         except ProviderError as error:
             # Raised here, the official clients would take it for a lost connection, and ask again.
-            told = {"message": str(error), "type": type(error).__name__, "code": None}
-            return as_json({"error": told}, status=_REFUSED, headers=_NOT_AGAIN)
+            body = {"message": str(error), "type": type(error).__name__, "code": None}
+            return as_json({"error": body}, status=_REFUSED, headers=_NOT_AGAIN)
         except WireError as error:
             raise _of_httpx(error, request) from error
 

@@ -76,7 +76,7 @@ class OpenAIFormat:
 
     @staticmethod
     def usage(prompt: int, completion: int, cached: int | None = None, reasoning: int | None = None) -> dict[str, Any]:
-        """Tokens; None: not told."""
+        """Tokens; None: not sent."""
         usage: dict[str, Any] = {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
@@ -138,7 +138,7 @@ class OllamaFormat:
     def end(
         finish_reason: str | None = "stop", prompt: int | None = None, completion: int | None = None
     ) -> dict[str, Any]:
-        """What the last line of a stream, and a whole answer, has beside the message. None: tokens are not told."""
+        """What the last line of a stream, and a whole answer, has beside the message. None: no tokens are sent."""
         # It has no other reasons: a call of a tool is a stop too.
         end: dict[str, Any] = {"done": True, "done_reason": "length" if finish_reason == "length" else "stop"}
         return end if prompt is None else {**end, "prompt_eval_count": prompt, "eval_count": completion}

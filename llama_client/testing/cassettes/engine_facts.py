@@ -73,8 +73,8 @@ def plain(value: Any) -> Any:
             return str(value)
 
 
-def learn(facts: AttemptFacts, told: Mapping[str, Any]) -> None:
-    for name, value in told.items():
+def learn(facts: AttemptFacts, stored: Mapping[str, Any]) -> None:
+    for name, value in stored.items():
         if name == "bodies":
             facts.bodies += [each.encode() if isinstance(each, str) else each for each in value]
         if name not in _FACTS:

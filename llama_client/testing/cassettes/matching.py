@@ -236,8 +236,8 @@ def _shown(content: Any) -> list[str]:
 def _difference(recorded: Any, asked: Any) -> tuple[str, ...]:
     """The lines that differ, `-` as recorded and `+` as asked."""
     lines = difflib.unified_diff(_shown(recorded), _shown(asked), "recorded", "asked", n=1, lineterm="")
-    told = [line for line in lines if not line.startswith("@@")]
-    shown = [line if len(line) <= _MAX_SHOWN_CHARS else f"{line[:_MAX_SHOWN_CHARS]}…" for line in told]
+    changed = [line for line in lines if not line.startswith("@@")]
+    shown = [line if len(line) <= _MAX_SHOWN_CHARS else f"{line[:_MAX_SHOWN_CHARS]}…" for line in changed]
     if len(shown) > _MAX_SHOWN_LINES:
         shown = [*shown[:_MAX_SHOWN_LINES], f"… and {len(shown) - _MAX_SHOWN_LINES} more lines"]
     return tuple(shown)

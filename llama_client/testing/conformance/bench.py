@@ -25,7 +25,7 @@ Mode = Literal["call-sync", "call-async", "stream-sync", "stream-async"]
 """How a provider is asked."""
 MODES: tuple[Mode, ...] = ("call-sync", "call-async", "stream-sync", "stream-async")
 KEY = "sk-conformance-5f2c7e1a9b3d4680"
-"""The key that the provider gets, and may show nobody."""
+"""The key that the provider gets, and must not show anywhere."""
 PROMPT = "conformance-prompt"
 _TIMES_PATIENCE = 3
 _POLL_S = 0.005

@@ -38,9 +38,7 @@ def plain_reply(bench: Bench) -> None:
     expect("the target", f"{bench.name}/{bench.wire.model}", reply.target)
 
 
-@case(
-    "A part that only says who speaks has nothing to show, and takes nothing away.", needs=["streams"], engine=STREAMS
-)
+@case("A part with only the role has nothing to show, and takes nothing away.", needs=["streams"], engine=STREAMS)
 def role_only_preamble(bench: Bench) -> None:
     outcome = bench.ask(Said(("Hello",), has_preamble=True))
     expect("the text", "Hello", outcome.answered().text)
@@ -140,7 +138,7 @@ def cached_tokens(bench: Bench) -> None:
     expect("the tokens", (900, 800), (reply.usage.prompt_tokens, reply.usage.cached_tokens))
 
 
-@case("Reasoning tokens are a part of the answer that nobody sees.", needs=["reasoning tokens"], engine=MODES)
+@case("Reasoning tokens are a part of the answer that is not shown.", needs=["reasoning tokens"], engine=MODES)
 def reasoning_tokens(bench: Bench) -> None:
     reply = bench.ask(Said(("Hello",), counts=Counts(9, 50, reasoning=40))).answered()
     expect("the tokens", (50, 40), (reply.usage.completion_tokens, reply.usage.reasoning_tokens))

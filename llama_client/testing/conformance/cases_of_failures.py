@@ -66,7 +66,9 @@ _STATUSES = (
 )
 
 
-@case("The request of an attempt goes out once: who tries again decides the router, and pays for it.", needs=["errors"])
+@case(
+    "The request of an attempt goes out once: the router decides on retries, and accounts for them.", needs=["errors"]
+)
 def no_hidden_retry(bench: Bench) -> None:
     for status in (429, 500, 503):
         bench.ask(Refusal(status, _MESSAGE, 1 if status == 429 else None)).failed()
@@ -85,7 +87,7 @@ def sent_once_sent(bench: Bench) -> None:
     expect("facts.sent of an answer", [True], [attempt.sent for attempt in outcome.attempts])
 
 
-@case("A server that nobody runs has charged nothing, and another target can answer.")
+@case("A server that is not running has charged nothing, and another target can answer.")
 def not_sent_where_nobody_listens(bench: Bench) -> None:
     with closed_port() as url:
         outcome = bench.ask_times(1, url=url)[0]
@@ -179,7 +181,7 @@ def error_in_a_200(bench: Bench) -> None:
     demand(_MESSAGE in str(error), f"the message to hold {_MESSAGE!r}", str(error))
 
 
-@case("A caller who gave a time gets an error then, and the wait ends.")
+@case("A call with a timeout fails at it, and the wait ends.")
 def stall_is_a_timeout(bench: Bench) -> None:
     bench.says(Answer([bench.patience_s], "close"))
     error = bench.ask_times(1, timeout=_TIMEOUT_S)[0].failed()

@@ -22,7 +22,12 @@ _BEGUN = Said(("Hello ", "there"), finish_reason=None)
 _LONG = Said(tuple(f"{number} " for number in range(200)))
 
 
-@case("An answer that nobody reads costs on, and holds a connection.", needs=["streams"], modes=STREAMS, engine=STREAMS)
+@case(
+    "An answer that is not read goes on costing, and holds a connection.",
+    needs=["streams"],
+    modes=STREAMS,
+    engine=STREAMS,
+)
 def consumer_stops_early(bench: Bench) -> None:
     outcome = _asked_to_stall(bench, lambda: bench.ask_times(1, stops=True)[0])
     if outcome.error is not None:
@@ -31,7 +36,7 @@ def consumer_stops_early(bench: Bench) -> None:
     expect("the outcome of the attempt", ["cancelled"], [attempt.outcome for attempt in outcome.partial])
 
 
-@case("Who closes a client waits for no server.", engine=STREAMS)
+@case("Closing a client waits for no server.", engine=STREAMS)
 def client_closed_meanwhile(bench: Bench) -> None:
     outcome = _asked_to_stall(bench, lambda: asyncio.run(_aclosed(bench)) if bench.is_async else _closed(bench))
     if isinstance(outcome.error, asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""Cases about what is sent, what is refused before, and what nobody may see."""
+"""Cases about what is sent, what is refused before, and what must never be shown."""
 
 from __future__ import annotations
 

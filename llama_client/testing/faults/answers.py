@@ -14,6 +14,7 @@ from email.utils import formatdate
 from time import time
 from typing import Any, Self
 
+from llama_client.testing.chat_request import asks_for_stream, body_of, messages_of, text_of
 from llama_client.testing.dialects import OPENAI, Dialect, dialect_of
 from llama_client.testing.loopback import Answer, End, Received, as_json, endless, redirect, streamed, whole
 from llama_client.testing.wire_format import JSON
@@ -50,17 +51,11 @@ class Asked:
     def of(cls, received: Received, dialect: Dialect | None = None) -> Self:
         """Reads a request; what it does not tell is taken to be a chat of OpenAI's."""
         dialect = dialect or dialect_of(received.path) or OPENAI
-        try:
-            body = received.json
-        except ValueError:
-            body = None
-        body = body if isinstance(body, dict) else {}
-        messages = body.get("messages")
-        last = messages[-1] if isinstance(messages, list) and messages else None
-        content = last.get("content") if isinstance(last, dict) else None
-        # Ollama streams unless it is told not to.
-        streams = bool(body.get("stream", dialect.is_ndjson))
-        return cls(dialect, streams, received.path, str(body.get("model") or ""), _text(content))
+        body, messages = body_of(received), messages_of(body_of(received))
+        model = body.get("model") if isinstance(body, dict) else None
+        streams = asks_for_stream(body, is_ollama=dialect.is_ndjson)
+        prompt = text_of(messages[-1]) if messages else ""
+        return cls(dialect, streams, received.path, str(model or ""), prompt)
 
     @property
     def document(self) -> Any:
@@ -232,10 +227,3 @@ def endless_event(asked: Asked) -> Answer:
 def endless_error() -> Answering:
     """An error whose explanation does not end."""
     return anyhow(endless(b"x" * _PIECE_BYTES, status=500, headers={"content-type": "text/html"}))
-
-
-def _text(content: object) -> str:
-    """The text of a message, which may be a list of parts."""
-    if isinstance(content, list):
-        return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote
 
+from llama_client.testing.chat_request import OLLAMA_CHAT, OPENAI_CHAT
 from llama_client.testing.dialects import OLLAMA, dialect_of
 from llama_client.testing.faults.answers import Asked
 from llama_client.testing.faults.library import FAULTS
@@ -218,7 +219,7 @@ def _asked(received: Received, path: str) -> Asked | None:
         return None
     asked = Asked.of(received, dialect)
     short = Asked(dialect, asked.streams, received.path, asked.model[:_MOST_CHARS], asked.prompt[:_MOST_CHARS])
-    if received.method == "POST" and plain.endswith("/api/chat" if dialect is OLLAMA else "/chat/completions"):
+    if received.method == "POST" and plain.endswith(OLLAMA_CHAT if dialect is OLLAMA else OPENAI_CHAT):
         return short
     listing = _listing(plain, is_ollama=dialect is OLLAMA)
     return None if listing is None else Asked(dialect, streams=False, path=received.path, listing=listing)

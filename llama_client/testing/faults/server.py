@@ -64,7 +64,7 @@ class FaultReport:
 
 
 class FaultServer:
-    """A server that fails as providers do. It listens on loopback, and answers well until it is told otherwise.
+    """A server that fails as providers do. It listens on loopback, and answers well until a fault is set.
 
     Which fault a chat gets, the first that applies: the one that its address names (`http://HOST/fault/429-now/v1` as
     the base URL); the one that its model names (`fault/429-now`); `next`; `always` or `at_rate`, whichever was called
@@ -166,9 +166,9 @@ class FaultServer:
 
     def report(self) -> FaultReport:
         """What it has seen since it began, or since `clear`."""
-        told: dict[str, Any] = self._backend.call("report")
-        requests = [FaultRequest(**request) for request in told.pop("requests")]
-        return FaultReport(requests=requests, **told)
+        report: dict[str, Any] = self._backend.call("report")
+        requests = [FaultRequest(**request) for request in report.pop("requests")]
+        return FaultReport(requests=requests, **report)
 
     def clear(self) -> None:
         """Forgets what it has seen; what is planned stays."""

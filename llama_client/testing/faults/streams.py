@@ -101,7 +101,7 @@ def with_usage_twice(asked: Asked) -> Answer:
 
 
 def with_two_finishes(asked: Asked) -> Answer:
-    """The good answer, whose end is told twice."""
+    """The good answer, with two ends."""
     ending = asked.dialect.ending()
     return asked.stream([*asked.events(), ending[0], *ending])
 

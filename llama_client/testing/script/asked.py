@@ -10,12 +10,11 @@ from functools import cached_property
 from typing import Any
 
 from llama_client.providers.services import SERVICES
+from llama_client.testing.chat_request import OLLAMA_CHAT, asks_for_stream, body_of, is_chat, messages_of, text_of
 from llama_client.testing.loopback import Received
 
 # Headers that may hold a key.
 _SECRET = re.compile(r"key|token|secret|auth|cookie|password|signature", re.IGNORECASE)
-_CHAT = "/chat/completions"
-_OLLAMA_CHAT = "/api/chat"
 _GROQ_CHAT = "/openai/v1/chat/completions"
 _NOT_PARAMS = frozenset({"messages", "model", "stream", "tools", "options", "stream_options"})
 # Other names of the same parameter.
@@ -53,13 +52,9 @@ class AskedRequest:
             received: The request.
             number: Its place among all.
         """
-        try:
-            body = received.json
-        except ValueError:
-            body = None
         headers = {name: value for name, value in received.headers.items() if _SECRET.search(name) is None}
         provider = received.provider or service_at(received)
-        return cls(number, provider, received.method, received.path, body, headers, received)
+        return cls(number, provider, received.method, received.path, body_of(received), headers, received)
 
     @property
     def _fields(self) -> Mapping[str, Any]:
@@ -68,13 +63,12 @@ class AskedRequest:
     @property
     def is_ollama(self) -> bool:
         """Whether it is written in Ollama's own way."""
-        return self.path.partition("?")[0].endswith(_OLLAMA_CHAT)
+        return self.path.partition("?")[0].endswith(OLLAMA_CHAT)
 
     @property
     def is_chat(self) -> bool:
         """Whether it asks for an answer of a chat."""
-        path = self.path.partition("?")[0]
-        return self.method == "POST" and (path.endswith(_CHAT) or path.endswith(_OLLAMA_CHAT))
+        return is_chat(self.method, self.path)
 
     @property
     def model(self) -> str:
@@ -90,8 +84,7 @@ class AskedRequest:
     @property
     def messages(self) -> list[dict[str, Any]]:
         """The messages as they were sent."""
-        messages = self._fields.get("messages")
-        return [each for each in messages if isinstance(each, dict)] if isinstance(messages, list) else []
+        return messages_of(self.body)
 
     @property
     def text(self) -> str:
@@ -114,8 +107,7 @@ class AskedRequest:
     @property
     def stream(self) -> bool:
         """Whether the answer is to be a stream."""
-        # Ollama's default.
-        return bool(self._fields.get("stream", self.is_ollama))
+        return asks_for_stream(self.body, is_ollama=self.is_ollama)
 
     @property
     def n(self) -> int:
@@ -152,19 +144,6 @@ class AskedRequest:
         return f"request {self.number} to {self.target}: {what}" + (f" ({'; '.join(facts)})" if facts else "")
 
 
-def text_of(message: Mapping[str, Any]) -> str:
-    """The text of a message.
-
-    Args:
-        message: As it was sent.
-    """
-    content = message.get("content")
-    if isinstance(content, list):
-        parts = [each.get("text") for each in content if isinstance(each, dict)]
-        return "".join(part for part in parts if isinstance(part, str))
-    return content if isinstance(content, str) else ""
-
-
 def service_at(received: Received) -> str:
     """The known service that a request was sent to; "" where it is none.
 
@@ -174,7 +153,7 @@ def service_at(received: Received) -> str:
     path, host = received.path.partition("?")[0], received.headers.get("host", "")
     if path.endswith(_GROQ_CHAT):
         return "groq"
-    if path.endswith(_OLLAMA_CHAT):
+    if path.endswith(OLLAMA_CHAT):
         return "ollama"
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     return next((row.name for row in SERVICES.values() if not row.is_local and name in row.key_hosts), "")

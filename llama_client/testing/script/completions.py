@@ -45,7 +45,7 @@ def completion(
         usage: Tokens: see `Reply`.
         cost_usd: The cost in US dollars instead of that by the target's price.
         finish_reason: Why it ended.
-        target: Who answered, as `provider/model`.
+        target: The target that answered, as `provider/model`.
         warnings: Its warnings.
 
     Example:
@@ -90,7 +90,7 @@ def stream(
         reasoning: What is thought before.
         usage: Tokens: see `Reply`.
         breaks: How it breaks off after the pieces; None: it does not.
-        target: Who answers, as `provider/model`.
+        target: The target that answers, as `provider/model`.
 
     Example:
         >>> with stream("Hel", "lo") as chunks:
@@ -118,7 +118,7 @@ async def astream(
         reasoning: What is thought before.
         usage: Tokens: see `Reply`.
         breaks: How it breaks off after the pieces; None: it does not.
-        target: Who answers, as `provider/model`.
+        target: The target that answers, as `provider/model`.
     """
     reply = Reply(pieces=pieces, tool_calls=tool_calls, reasoning=reasoning, usage=usage, breaks=breaks)
     fake, _, asynchronous = _clients(reply)
@@ -133,7 +133,7 @@ def _clients(reply: Reply) -> tuple[FakeProvider, type[LlamaClient], type[AsyncL
 
 
 def _set_cost(made: ChatCompletion[Any], usd: Decimal) -> None:
-    """Of the answer and its attempt; where a total is told alone, its parts are unknown."""
+    """Of the answer and its attempt; where only a total is known, its parts are unknown."""
     cost = type(made.cost)(usd=usd, status="exact", source="the test")
     made.cost = cost
     made.attempts[-1].cost = cost

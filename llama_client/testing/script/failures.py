@@ -171,11 +171,11 @@ def failure_answer(failing: Failing, *, model: str, is_ollama: bool, request_id:
     if failing.error is errors.InvalidResponseError:
         body = b'{"choices": [' if not is_ollama else b'{"message": ['
         return whole(body, status=failing.status or 200, headers={**JSON, **headers})
-    status, body_told = told(failing, model=model, is_ollama=is_ollama)
-    return as_json(body_told, status=status, headers=headers)
+    status, document = error_of_api(failing, model=model, is_ollama=is_ollama)
+    return as_json(document, status=status, headers=headers)
 
 
-def told(failing: Failing, *, model: str, is_ollama: bool) -> tuple[int, dict[str, Any]]:
+def error_of_api(failing: Failing, *, model: str, is_ollama: bool) -> tuple[int, dict[str, Any]]:
     """The status and body of an error."""
     form = _FORMS[failing.error]
     status = failing.status or (form.ollama_status if is_ollama and form.ollama_status else form.status)
@@ -215,7 +215,7 @@ def require_true(failing: Failing) -> None:
     if failing.retry_after_s is not None:
         headers["retry-after"] = f"{failing.retry_after_s:g}"
     for is_ollama in (False, True):
-        status, body = told(failing, model="some/model", is_ollama=is_ollama)
+        status, body = error_of_api(failing, model="some/model", is_ollama=is_ollama)
         found = error_of(Failure(status, headers, body, 0.0))
         if type(found) is not failing.error:
             raise ValueError(

@@ -251,9 +251,9 @@ class FakeProvider(Script):
         """
         left = {script._name: script.left for script in (self, *self._scripts.values()) if script.left}
         if left:
-            told = ", ".join(f"{count} for {name or 'any request'}" for name, count in left.items())
+            unused = ", ".join(f"{count} for {name or 'any request'}" for name, count in left.items())
             asked = "\n".join(f"  {each}" for each in self.requests) or "  nothing"
-            raise AssertionError(f"replies were never asked for: {told}\nasked was:\n{asked}")
+            raise AssertionError(f"replies were never asked for: {unused}\nasked was:\n{asked}")
 
     def check(self) -> None:
         """Fails where a request had no reply, or a function of the script failed; called when the block ends.

@@ -1,4 +1,4 @@
-"""What a `FakeProvider` may be told to say: texts, objects, tool calls, errors, and how an answer comes and ends."""
+"""What a `FakeProvider` can say: texts, objects, tool calls, errors, and how an answer comes and ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llama_client.testing.script.asked import AskedRequest
 
 Break = Literal["reset", "cut", "stall", "error"]
-"""How an answer breaks off: reset or closed connection, silence, or an error that is told in its middle."""
+"""How an answer breaks off: reset or closed connection, silence, or an error in its middle."""
 _BREAKS = ("reset", "cut", "stall", "error")
 
 
@@ -68,7 +68,7 @@ class Reply:
         usage: Tokens as `(input, output)`, `(input, output, cached)` or `(input, output, cached, reasoning)`; empty:
             the provider tells none; None: counted from the texts, four bytes to a token.
         finish_reason: Why it ends; None: `stop`, or `tool_calls` with these.
-        logprobs: Tokens of the text with their log probabilities, told where they are asked for.
+        logprobs: Tokens of the text with their log probabilities, sent where they are asked for.
         others: The texts of further choices, where `n` asks for them; missing ones are the text again.
         pieces: The text as a stream brings it; None: word by word.
         after_s: Seconds before the answer begins.
