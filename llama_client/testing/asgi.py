@@ -24,7 +24,7 @@ _ASGI = {"version": "3.0", "spec_version": "2.3"}
 # Of the event loop: until a task that waits for the disconnection has cancelled the one that sends.
 _TURNS = 10
 # How long an application may take to end a request whose visitor has gone, before it is cancelled.
-_PATIENCE_S = 5.0
+_PATIENCE_S = 2.0
 
 
 @asynccontextmanager
