@@ -10,8 +10,8 @@ import pytest
 
 from llama_client import AsyncLlamaClient, LlamaClient, errors
 from llama_client.client import Seams, _BaseClient
-from llama_client.testing import FakeClock, FakeProvider, ScriptError, WireServer, using
-from llama_client.testing.loopback import as_json
+from llama_client.testing import FakeClock, FakeProvider, ScriptError, using
+from llama_client.testing.loopback import WireServer, as_json
 
 GROQ = "groq/openai/gpt-oss-20b"
 TOGETHER = "together/meta-llama/Llama-3.3-70B-Instruct-Turbo"

@@ -440,7 +440,7 @@ def test_a_tool_is_called_with_a_date() -> None:
 def test_a_reply_that_cannot_be_written_is_told_at_the_end_though_the_app_caught_it() -> None:
     reply = Reply("Hum.")
     # What no check of types can see.
-    object.__setattr__(reply, "usage", ("many", "more"))
+    object.__setattr__(reply, "reasoning", 5)
     with pytest.raises(ScriptError, match="the reply to request 1 to .* cannot be given"), FakeProvider() as fake:  # noqa: PT012
         fake.says(reply)
         with pytest.raises(errors.LlamaClientError):

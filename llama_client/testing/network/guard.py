@@ -61,6 +61,11 @@ class NetworkGuard:
             try:
                 self._networks.append(ipaddress.ip_network(host, strict=False))
             except ValueError:
+                if not _NAME.fullmatch(host):
+                    raise ValueError(
+                        "allow: each must be a host name, an address, or a network such as 10.0.0.0/8, without scheme, "
+                        f"port and path, got {host!r}"
+                    ) from None
                 self._names.add(plain(host))
 
     def _allows_name(self, name: str) -> bool:
