@@ -47,7 +47,7 @@ class Providers:
             opened before, and has none; None: no such block is open.
     """
 
-    strangers: ClassVar[Callable[[], Exception] | None] = None
+    strangers: ClassVar[partial[Exception] | None] = None
 
     def __init__(
         self,

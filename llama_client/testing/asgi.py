@@ -62,8 +62,9 @@ async def asgi_client(app: AsgiApp, *, base_url: str = "http://testserver") -> A
     if first is not None and first["type"] == "lifespan.startup.failed":
         raise RuntimeError(f"the application failed to start: {first.get('message', '')}")
     try:
+        waits = httpx.Timeout(None)
         transport = _Transport(app, state)
-        async with httpx.AsyncClient(transport=transport, base_url=base_url, trust_env=False, timeout=None) as client:
+        async with httpx.AsyncClient(transport=transport, base_url=base_url, trust_env=False, timeout=waits) as client:
             yield client
     finally:
         inbox.put_nowait({"type": "lifespan.shutdown"})

@@ -42,9 +42,9 @@ class FakeClock:
 
     Waits between attempts (backoff, `Retry-After`) return at once, and the time has passed. Everything that a client
     reads of the time is by this clock: circuit breakers, rate limits, deadlines, windows of budgets, prices, the
-    moments in the ledger. Sleeps of threads and tasks at the same time overlap: each ends when it began plus its length,
-    in the order of their ends. By real time go the waits that something else ends: for `hedge_after_s`, for a free place
-    under `max_concurrency`, for bytes of a socket, and the writing of the ledger.
+    moments in the ledger. Sleeps of several threads and tasks overlap: each ends at its begin plus its length. By real
+    time go the waits that something else ends: for `hedge_after_s`, for a free place under `max_concurrency`, for bytes
+    of a socket, and the writing of the ledger.
 
     May be used by many threads at once.
 
@@ -146,7 +146,8 @@ class FakeClock:
         sleep = self._begun(seconds, me)
         try:
             await asyncio.sleep(0)
-            while not self._ends(sleep, [*asyncio.all_tasks(), *_other_threads(threading.current_thread())]):
+            # No event tells that other tasks have come to a sleep of their own.
+            while not self._ends(sleep, [*asyncio.all_tasks(), *_other_threads(threading.current_thread())]):  # noqa: ASYNC110
                 await asyncio.sleep(0)
         finally:
             # Also of a task that was cancelled.
@@ -162,7 +163,7 @@ class FakeClock:
             return sleep
 
     def _ends(self, sleep: _Sleep, others: Iterable[object]) -> bool:
-        """Whether a sleep is over; time passes up to its end where nobody can have a sleep that ends before."""
+        """Whether a sleep is over; time passes up to its end where no other sleep may end before."""
         with self._lock:
             while self._sleeps and self._sleeps[0].is_over:
                 heapq.heappop(self._sleeps)

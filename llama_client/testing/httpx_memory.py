@@ -50,8 +50,7 @@ class _Transport:
             return self._play(received)
         except ProviderError as error:
             # Raised here, the official clients would take it for a lost connection, and ask again.
-            body = {"message": str(error), "type": type(error).__name__, "code": None}
-            return as_json({"error": body}, status=_REFUSED, headers=_NOT_AGAIN)
+            return refusal(error)
         except WireError as error:
             raise _of_httpx(error, request) from error
 

@@ -97,7 +97,7 @@ def _put_in() -> None:
         said |= {name: value for name in Seams._fields if (value := getattr(block, name)) is not None}
     _BaseClient._seams = Seams(**said)
     playing = next((block for block in _open if block.interceptor is not None), None)
-    Providers.strangers = None if playing is None else staticmethod(partial(playing.strangers, _BEFORE))
+    Providers.strangers = None if playing is None else partial(playing.strangers, _BEFORE)
 
 
 def client_classes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +18,13 @@ GROQ = "groq/openai/gpt-oss-20b"
 TOGETHER = "together/meta-llama/Llama-3.3-70B-Instruct-Turbo"
 
 
+HOW: dict[str, Callable[[LlamaClient], Any]] = {
+    "ask": lambda client: client.ask("hi"),
+    "sdk": lambda client: client.sdk("paid"),
+    "stream": lambda client: client.chat.completions.create(messages=[{"role": "user", "content": "hi"}], stream=True),
+}
+
+
 def real(server: WireServer) -> dict[str, Any]:
     providers = {"paid": {"kind": "openai", "base_url": f"{server.url}/v1", "api_key": "k"}}
     return {"default_model": "paid/m", "providers": providers, "routing": {"retries": 0}}
@@ -27,7 +35,7 @@ def answered(server: WireServer) -> None:
 
 
 @pytest.mark.parametrize("is_warm", [False, True], ids=["first call", "warm"])
-@pytest.mark.parametrize("how", ["ask", "sdk", "stream"])
+@pytest.mark.parametrize("how", HOW)
 def test_a_client_that_was_opened_before_the_block_raises_and_asks_nobody(how: str, *, is_warm: bool) -> None:
     with WireServer() as server:
         answered(server)
@@ -36,15 +44,10 @@ def test_a_client_that_was_opened_before_the_block_raises_and_asks_nobody(how: s
                 client.ask("hi")
             asked = len(server.requests)
             fake = FakeProvider().always("played")
-            with pytest.raises(ScriptError, match="opened before the block"), fake:  # noqa: PT012
+            with pytest.raises(ScriptError, match="opened before the block"), fake:
                 # As apps do, whose tests would pass by it.
                 with pytest.raises(errors.LlamaClientError):
-                    if how == "sdk":
-                        client.sdk("paid")
-                    else:
-                        client.chat.completions.create(
-                            messages=[{"role": "user", "content": "hi"}], stream=how == "stream"
-                        )
+                    HOW[how](client)
             assert len(server.requests) == asked
             assert client.ask("hi").text == "for money"
 
@@ -112,7 +115,10 @@ def test_an_expected_request_without_a_reply_is_taken_out() -> None:
 def test_which_target_is_asked_again_is_the_same_each_time(clock: type[FakeClock] | None) -> None:
     seen = []
     for _ in range(3 if clock is None else 20):
-        with FakeProvider(clock=clock and clock()) as fake, LlamaClient(fake.config(GROQ, TOGETHER)) as client:
+        with (
+            FakeProvider(clock=None if clock is None else clock()) as fake,
+            LlamaClient(fake.config(GROQ, TOGETHER)) as client,
+        ):
             fake.on("groq").fails(errors.ServerError, times=1).says("Hello")
             fake.on("together").fails(errors.ServerError).says("never asked")
             seen.append(client.ask("hi").provider)

@@ -441,7 +441,7 @@ def test_a_reply_that_cannot_be_written_is_told_at_the_end_though_the_app_caught
     reply = Reply("Hum.")
     # What no check of types can see.
     object.__setattr__(reply, "reasoning", 5)
-    with pytest.raises(ScriptError, match="the reply to request 1 to .* cannot be given"), FakeProvider() as fake:  # noqa: PT012
+    with pytest.raises(ScriptError, match=r"the reply to request 1 to .* cannot be given"), FakeProvider() as fake:  # noqa: PT012
         fake.says(reply)
         with pytest.raises(errors.LlamaClientError):
             ask(fake.config(GROQ, TOGETHER))

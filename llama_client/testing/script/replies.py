@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from types import UnionType
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import BaseModel
 from pydantic_core import to_json, to_jsonable_python
@@ -159,9 +159,11 @@ def _require(name: str, value: object, kind: type | UnionType, wanted: str) -> N
         raise TypeError(f"{name}: must be {wanted}, got {value!r} (a {type(value).__name__})")
 
 
-def _require_all(name: str, values: object, kind: type, wanted: str) -> None:
+def _require_all(name: str, values: Any, kind: type, wanted: str) -> None:
+    if values is None:
+        return
     is_list = isinstance(values, Sequence) and not isinstance(values, str | bytes)
-    if values is not None and not (is_list and all(isinstance(each, kind) for each in values)):
+    if not is_list or not all(isinstance(each, kind) for each in values):
         raise TypeError(f"{name}: must be {wanted}, got {values!r}")
 
 
