@@ -114,7 +114,7 @@ def test_an_expected_request_without_a_reply_is_taken_out() -> None:
 @pytest.mark.parametrize("clock", [FakeClock, None], ids=["clock", "real time"])
 def test_which_target_is_asked_again_is_the_same_each_time(clock: type[FakeClock] | None) -> None:
     seen = []
-    for _ in range(3 if clock is None else 20):
+    for _ in range(2 if clock is None else 20):
         with (
             FakeProvider(clock=None if clock is None else clock()) as fake,
             LlamaClient(fake.config(GROQ, TOGETHER)) as client,
