@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, assert_never
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Self, assert_never
 from llama_client.errors import APIConnectionError
 from llama_client.providers.http.http1 import NotConnectedError, ReadTimeoutError, WireError
 from llama_client.testing.loopback import Answer, Received, silence
-from llama_client.testing.script.asked import AskedRequest, Wanted
-from llama_client.testing.script.failures import Failing, failure_answer, is_timeout, require_times
+from llama_client.testing.script.asked import AskedRequest, Wanted, require_asked
+from llama_client.testing.script.failures import Failing, failure_answer, is_timeout
 from llama_client.testing.script.listings import Listings, config_of
-from llama_client.testing.script.replies import Reply, Scripted, read
-from llama_client.testing.script.script import Script, ScriptError, UnscriptedRequestError
+from llama_client.testing.script.replies import Reply, Scripted
+from llama_client.testing.script.script import Script, ScriptError, UnscriptedRequestError, called
 from llama_client.testing.script.spoken import spoken
 
 if TYPE_CHECKING:
@@ -167,18 +167,10 @@ class FakeProvider(Script):
                 case Failing():
                     return self._failure(said, asked)
                 case _ if callable(said):
-                    said = self._called(said, asked)
+                    said = called(said, asked)
                 case _:
                     assert_never(said)
         raise ScriptError(f"the function for {asked} returns functions without end", asked=asked)
-
-    def _called(self, function: Callable[[AskedRequest], Any], asked: AskedRequest) -> Scripted:
-        try:
-            return read(function(asked))
-        except Exception as error:
-            raise ScriptError(
-                f"the function for {asked} failed: {type(error).__name__}: {error}", asked=asked
-            ) from error
 
     def _failure(self, failing: Failing, asked: AskedRequest) -> Answer:
         if is_timeout(failing):
@@ -230,18 +222,8 @@ class FakeProvider(Script):
             >>> asked.target, asked.text
             ('groq/openai/gpt-oss-20b', 'Do llamas hum?')
         """
-        if times != 0 and times is not None:
-            require_times(times)
-        wanted, requests = Wanted(text, target, system, tools, stream, params), list(self.requests)
-        misfits = [(asked, wanted.misfit(asked)) for asked in requests]
-        found = [asked for asked, misfit in misfits if misfit is None]
-        if (times is None and found) or len(found) == times:
-            return found
-        expected = "a request" if times is None else f"{times} request{'' if times == 1 else 's'}"
-        lines = [f"expected {expected} {wanted}; there {'was' if len(found) == 1 else 'were'} {len(found) or 'none'}"]
-        lines += ["nothing was asked at all"] if not requests else ["asked was:"]
-        lines += [f"  {asked}" + (f" - {misfit}" if misfit else "") for asked, misfit in misfits]
-        raise AssertionError("\n".join(lines))
+        wanted = Wanted(text, target, system, tools, stream, params)
+        return require_asked(list(self.requests), wanted, times)
 
     def assert_said_everything(self) -> None:
         """Fails where replies are left in a queue.

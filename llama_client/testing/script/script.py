@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping
-from typing import Self
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 from llama_client.errors import ProviderError
 from llama_client.testing.script.asked import AskedRequest
@@ -142,3 +142,15 @@ class Script:
 
 def _times(said: Scripted) -> int:
     return said.times if isinstance(said, Reply | Failing) else 1
+
+
+def called(function: Callable[[AskedRequest], Any], asked: AskedRequest) -> Scripted:
+    """What a function of the script says to a request.
+
+    Raises:
+        ScriptError: It failed, or said what cannot be said.
+    """
+    try:
+        return read(function(asked))
+    except Exception as error:
+        raise ScriptError(f"the function for {asked} failed: {type(error).__name__}: {error}", asked=asked) from error
