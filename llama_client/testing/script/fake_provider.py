@@ -10,14 +10,13 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, assert_never
 
-from llama_client.errors import APIConnectionError
-from llama_client.providers.http.http1 import NotConnectedError, ReadTimeoutError, WireError
-from llama_client.testing.loopback import Answer, Received, silence
+from llama_client.providers.http.http1 import WireError
+from llama_client.testing.loopback import Answer, Received
 from llama_client.testing.script.asked import AskedRequest, Wanted, require_asked
-from llama_client.testing.script.failures import Failing, failure_answer, is_timeout
+from llama_client.testing.script.failures import Failing
 from llama_client.testing.script.listings import Listings, config_of
 from llama_client.testing.script.replies import Reply, Scripted
-from llama_client.testing.script.script import Script, ScriptError, UnscriptedRequestError, called
+from llama_client.testing.script.script import Script, ScriptError, UnscriptedRequestError, called, failed
 from llama_client.testing.script.spoken import spoken
 
 if TYPE_CHECKING:
@@ -165,22 +164,12 @@ class FakeProvider(Script):
                 case Reply():
                     return spoken(said, asked, now=self._now())
                 case Failing():
-                    return self._failure(said, asked)
+                    return failed(said, asked, waits=self.clock is not None)
                 case _ if callable(said):
                     said = called(said, asked)
                 case _:
                     assert_never(said)
         raise ScriptError(f"the function for {asked} returns functions without end", asked=asked)
-
-    def _failure(self, failing: Failing, asked: AskedRequest) -> Answer:
-        if is_timeout(failing):
-            if self.clock is not None:
-                return silence()
-            raise ReadTimeoutError("the server was silent")
-        if issubclass(failing.error, APIConnectionError):
-            raise NotConnectedError("Connection refused") from ConnectionRefusedError("Connection refused")
-        request_id = f"req_{asked.number}"
-        return failure_answer(failing, model=asked.model, is_ollama=asked.is_ollama, request_id=request_id)
 
     def _now(self) -> float:
         return time.time() if self.clock is None else self.clock.clock.wall()

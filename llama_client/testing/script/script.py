@@ -7,9 +7,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from llama_client.errors import ProviderError
+from llama_client.errors import APIConnectionError, ProviderError
+from llama_client.providers.http.http1 import NotConnectedError, ReadTimeoutError
+from llama_client.testing.loopback import Answer, silence
 from llama_client.testing.script.asked import AskedRequest
-from llama_client.testing.script.failures import Failing, fails
+from llama_client.testing.script.failures import Failing, fails, failure_answer, is_timeout
 from llama_client.testing.script.replies import Reply, Says, Scripted, read
 
 
@@ -154,3 +156,24 @@ def called(function: Callable[[AskedRequest], Any], asked: AskedRequest) -> Scri
         return read(function(asked))
     except Exception as error:
         raise ScriptError(f"the function for {asked} failed: {type(error).__name__}: {error}", asked=asked) from error
+
+
+def failed(failing: Failing, asked: AskedRequest, *, waits: bool) -> Answer:
+    """What a request gets that is to fail: an answer, or a server that is not reached or silent.
+
+    Args:
+        failing: The failure.
+        asked: The request.
+        waits: Whether a silence may last, since it takes no real time.
+
+    Raises:
+        WireError: There is no answer.
+    """
+    if is_timeout(failing):
+        if waits:
+            return silence()
+        raise ReadTimeoutError("the server was silent")
+    if issubclass(failing.error, APIConnectionError):
+        raise NotConnectedError("Connection refused") from ConnectionRefusedError("Connection refused")
+    request_id = f"req_{asked.number}"
+    return failure_answer(failing, model=asked.model, is_ollama=asked.is_ollama, request_id=request_id)
