@@ -294,9 +294,6 @@ class FakeProvider(Script):
             error.add_note(f"FakeProvider: {self.faults[0]}")
 
     def __repr__(self) -> str:
-        left = self.left + sum(script.left for script in self._scripts.values())
-        asked = len(self.requests)
-        return (
-            f"<FakeProvider: {left} {'reply' if left == 1 else 'replies'} left, "
-            f"{asked} request{'' if asked == 1 else 's'}>"
-        )
+        left, asked = sum(script.left for script in (self, *self._scripts.values())), len(self.requests)
+        replies, requests = "reply" if left == 1 else "replies", "request" if asked == 1 else "requests"
+        return f"<FakeProvider: {left} {replies} left, {asked} {requests}>"
