@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from llama_client import errors
 from llama_client.clock import Clock
@@ -40,7 +40,14 @@ _NOT_FOR_CHAT = ("embed", "bert", "bge-", "minilm", "rerank")
 
 
 class Providers:
-    """The providers in the configuration, and the kinds that need no table."""
+    """The providers in the configuration, and the kinds that need no table.
+
+    Attributes:
+        strangers: While an interceptor is put into all clients that are opened: makes the error of a client that was
+            opened before, and has none; None: no such block is open.
+    """
+
+    strangers: ClassVar[partial[Exception] | None] = None
 
     def __init__(
         self,
@@ -187,6 +194,8 @@ class Providers:
     def require_open(self) -> None:
         if self.is_closed:
             raise errors.InvalidRequestError("the client was closed")
+        if self.strangers is not None and self._interceptor is None:
+            raise self.strangers()
 
     def close(self) -> None:
         providers, connections = self._take_all()

@@ -59,9 +59,10 @@ class TargetResolver:
 
     def choices(self, model: object) -> list[TargetList]:
         known = self._known.get(model) if isinstance(model, str) else None
-        if known is not None and not self._providers.is_closed:
+        providers = self._providers
+        if known is not None and not providers.is_closed and providers.strangers is None:
             return [known]
-        self._providers.require_open()
+        providers.require_open()
         names = [model] if isinstance(model, str) else model
         if not isinstance(names, Sequence) or not names or not all(isinstance(name, str) and name for name in names):
             raise InvalidRequestError(

@@ -12,15 +12,12 @@ import httpx
 
 from llama_client.errors import ProviderError
 from llama_client.providers.http.http1 import NotConnectedError, ReadTimeoutError, WireError
-from llama_client.testing.loopback import Answer, Received, as_json
+from llama_client.testing.loopback import Answer, Received
+from llama_client.testing.loopback.answers import refusal
 from llama_client.testing.memory import Player, Source
 
 if TYPE_CHECKING:
     from llama_client.testing.clock import FakeClock
-
-# An official client shows the body's message, and does not ask again.
-_REFUSED = 501
-_NOT_AGAIN = {"x-should-retry": "false"}
 
 
 def client(play: Player, provider: str | None = None, clock: FakeClock | None = None, *, is_async: bool) -> Any:
@@ -53,8 +50,7 @@ class _Transport:
             return self._play(received)
         except ProviderError as error:
             # Raised here, the official clients would take it for a lost connection, and ask again.
-            body = {"message": str(error), "type": type(error).__name__, "code": None}
-            return as_json({"error": body}, status=_REFUSED, headers=_NOT_AGAIN)
+            return refusal(error)
         except WireError as error:
             raise _of_httpx(error, request) from error
 

@@ -86,6 +86,9 @@ class PlayedEngine(Provider):
     def continues(self, model: str) -> bool:
         return self._engine.continues(model)
 
+    def cleaned(self, text: str) -> str:
+        return self._engine.cleaned(text)
+
     def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
         yield from self._server.chunks(call)
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 _CASSETTE_MODES = ("replay", "once", "record", "refresh")
 
+# Of a test: its fake, and how many of its faults were told when the test ended.
+_FAKE: pytest.StashKey[FakeProvider] = pytest.StashKey()
+_TOLD: pytest.StashKey[int] = pytest.StashKey()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("llama-client")
@@ -40,13 +44,17 @@ def llama_clock() -> Iterator[FakeClock]:
 
 
 @pytest.fixture
-def llama(llama_clock: FakeClock) -> Iterator[FakeProvider]:
+def llama(llama_clock: FakeClock, request: pytest.FixtureRequest) -> Iterator[FakeProvider]:
     """A `FakeProvider` on `llama_clock`, for every client that the test opens."""
     from llama_client.testing.script.fake_provider import FakeProvider
 
     fake = FakeProvider(clock=llama_clock)
+    request.node.stash[_FAKE] = fake
     with fake.playing():
         yield fake
+    # What was told when the test ended is told; what other fixtures asked while they ended is not.
+    del fake.faults[: request.node.stash.get(_TOLD, 0)]
+    fake.check()
 
 
 @pytest.fixture
@@ -80,7 +88,7 @@ def no_network() -> Iterator[NetworkGuard]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    # Not when the fixture ends, so that it is the test that fails, and says why.
+    # Not only when the fixture ends, so that it is the test that fails, and says why.
     try:
         result = yield
     except BaseException as error:
@@ -93,11 +101,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def _fake_of(item: pytest.Item) -> FakeProvider | None:
-    """The test's own; None: it has none, and the kit is not even imported."""
-    found = getattr(item, "funcargs", {}).get("llama")
-    if found is None:
-        return None
-    from llama_client.testing.script.fake_provider import FakeProvider
-
-    # A project may have a fixture of that name for something else.
-    return found if isinstance(found, FakeProvider) else None
+    """The test's own, whatever asked for it, with what is told now; None: it has none, and the kit is not imported."""
+    fake = item.stash.get(_FAKE, None)
+    if fake is not None:
+        item.stash[_TOLD] = len(fake.faults)
+    return fake

@@ -108,3 +108,8 @@ def test_a_web_application_that_fails_to_start_is_told() -> None:
 
     with pytest.raises(RuntimeError, match="failed to start: no model"):
         asyncio.run(visit())
+
+
+def test_a_completion_of_an_object_and_of_a_cost_that_is_a_float() -> None:
+    made = completion({"sides": 6}, cost_usd=0.001)
+    assert (made.text, made.cost.usd) == ('{"sides":6}', Decimal("0.001"))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -234,3 +235,18 @@ def test_what_an_inner_block_forgives_is_forgiven() -> None:
             _swallowed()
             assert len(_taken(inner)) == 1
         assert outer.attempts == []
+
+
+@pytest.mark.parametrize(
+    ("allow", "told"),
+    [
+        ("127.0.0.1", "must be a list of hosts"),
+        (["https://api.example.com"], "without scheme"),
+        (["api.example.com:443"], "without scheme"),
+        (["api.example.com/v1"], "without scheme"),
+        ([443], "must be a list of str"),
+    ],
+)
+def test_what_no_host_is_cannot_be_allowed(allow: Any, told: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=told), no_network(allow):
+        pass

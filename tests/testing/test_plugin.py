@@ -68,3 +68,42 @@ def test_a_request_without_a_reply_fails_the_test_and_says_which(tmp_path: Path)
         "UnscriptedRequestError: no reply is scripted for request 1 to groq/openai/gpt-oss-20b: 'Why do llamas" in out
     )
     assert "FakeProvider: no reply is scripted" in out
+
+
+DYNAMIC = """
+import pytest
+from llama_client import LlamaClient, LlamaClientError
+
+CONFIG = {"default_model": "groq/openai/gpt-oss-20b", "ledger": {"enabled": False}}
+
+def swallowed():
+    try:
+        with LlamaClient(CONFIG) as client:
+            client.ask("hi")
+    except LlamaClientError:
+        pass
+
+def test_asked_for_by_name(request):
+    request.getfixturevalue("llama")
+    swallowed()
+
+@pytest.fixture
+def farewell(llama):
+    yield
+    swallowed()
+
+def test_asks_when_it_ends(farewell):
+    pass
+
+def test_expects_it(llama):
+    swallowed()
+    llama.faults.pop()
+"""
+
+
+def test_a_request_without_a_reply_is_seen_whoever_asked_and_when(tmp_path: Path) -> None:
+    code, out = ran(DYNAMIC, tmp_path)
+    assert code == 1, out
+    assert "1 failed, 2 passed, 1 error" in out
+    assert "FAILED test_app.py::test_asked_for_by_name" in out
+    assert "ERROR test_app.py::test_asks_when_it_ends" in out

@@ -402,3 +402,61 @@ def test_a_stream_keeps_its_pace(mode: str) -> None:
 def test_what_cannot_be_said_is_refused_at_once(make: Any, told: str) -> None:
     with FakeProvider() as fake, pytest.raises((TypeError, ValueError), match=told):
         make(fake)
+
+
+def _odd() -> object:
+    return object()
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Reply(5), "text: must be a str"),  # type: ignore[arg-type]
+        (lambda: Reply({"a": 1}), "say an object or a tool call itself"),  # type: ignore[arg-type]
+        (lambda: Reply(tool_calls=called("roll")), r"tool_calls: must be a list of tool_call\(\.\.\.\)"),  # type: ignore[arg-type]
+        (lambda: Reply(usage=(3, "2")), "usage: must be whole numbers"),  # type: ignore[arg-type]
+        (lambda: Reply(usage=(3, -2)), "usage: must be"),
+        (lambda: Reply(pieces="abc"), "pieces: must be a list of str"),
+        (lambda: Reply(headers={"retry-after": 3}), "headers: 'retry-after': must be a str"),  # type: ignore[dict-item]
+        (lambda: Reply(after_s=float("nan")), "after_s: must be 0 or more"),
+        (lambda: Reply(after_s="1"), "after_s: must be a number"),  # type: ignore[arg-type]
+        (lambda: Reply(reasoning=b"hm"), "reasoning: must be a str"),  # type: ignore[arg-type]
+        (lambda: called("roll", of=_odd()), "arguments: must be what JSON can hold"),
+        (lambda: FakeProvider(clock=FakeClock().clock), "clock: must be a FakeClock"),  # type: ignore[arg-type]
+        (lambda: FakeProvider().always(Reply("x", times=2)), "times: of what is always said"),
+    ],
+)
+def test_a_mistake_in_a_reply_is_refused_where_it_is_made(make: Any, told: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=told):
+        make()
+
+
+def test_a_tool_is_called_with_a_date() -> None:
+    from datetime import UTC, datetime
+
+    assert called("book", at=datetime(2026, 1, 1, tzinfo=UTC)).as_json == '{"at": "2026-01-01T00:00:00Z"}'
+
+
+def test_a_reply_that_cannot_be_written_is_told_at_the_end_though_the_app_caught_it() -> None:
+    reply = Reply("Hum.")
+    # What no check of types can see.
+    object.__setattr__(reply, "reasoning", 5)
+    with pytest.raises(ScriptError, match=r"the reply to request 1 to .* cannot be given"), FakeProvider() as fake:  # noqa: PT012
+        fake.says(reply)
+        with pytest.raises(errors.LlamaClientError):
+            ask(fake.config(GROQ, TOGETHER))
+
+
+def test_a_completion_is_no_reply() -> None:
+    from llama_client.testing import completion
+
+    with FakeProvider() as fake, pytest.raises(TypeError, match="say its text"):
+        fake.says(completion("Hello"))
+
+
+@pytest.mark.parametrize("breaks", ["cut", "reset"])
+def test_an_answer_that_breaks_off_does_so_however_long_its_head_is(breaks: Any) -> None:
+    with FakeProvider() as fake:
+        fake.says(Reply("x", breaks=breaks, headers={"x-long": "y" * 5000}))
+        with pytest.raises(errors.APIConnectionError):
+            ask({**fake.config(), "routing": {"retries": 0}})

@@ -34,11 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.fault or options.rate is not None:
             rate = 1.0 if options.rate is None else options.rate
             server.at_rate(rate, seed=options.seed, faults=options.fault or ())
+        stop = threading.Event()
+        if not options.commands:
+            # Before it is told that it listens: the signal may follow at once.
+            signal.signal(signal.SIGTERM, lambda *_: stop.set())
         _say({"url": server.url, "urls": {kind: server.url_for(kind) for kind in KINDS}})
         if options.commands:
             _obey(server._backend)
         else:
-            _wait()
+            _wait(stop)
     return 0
 
 
@@ -99,9 +103,7 @@ def _obey(backend: Backend) -> None:
             _say({"error": str(error)})
 
 
-def _wait() -> None:
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+def _wait(stop: threading.Event) -> None:
     try:
         while not stop.wait(_LOOK_UP_S):
             pass

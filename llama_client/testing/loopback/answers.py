@@ -20,6 +20,11 @@ ENDLESS_BYTES = 320 << 20
 LONGEST_S = 600.0
 
 
+# Of a player that has no answer. An official client shows the message, and does not ask again.
+_REFUSED = 501
+_NOT_AGAIN = {"x-should-retry": "false"}
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Bytes for the wire, and what happens to the connection after them.
@@ -183,3 +188,13 @@ class _Paced:
                 yield pause_s
             yield piece
             pause_s = self._delay_s
+
+
+def refusal(error: Exception) -> Answer:
+    """What a client is answered where the player of its request has raised.
+
+    Args:
+        error: What it raised.
+    """
+    told = {"message": str(error), "type": type(error).__name__, "code": None}
+    return as_json({"error": told}, status=_REFUSED, headers=_NOT_AGAIN)

@@ -12,10 +12,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypeVar
 
-from llama_client.testing.loopback.answers import ENDLESS_BYTES, LONGEST_S, Answer, Then, as_json, head
+from llama_client.errors import ProviderError
+from llama_client.providers.http.http1 import ReadTimeoutError, WireError
+from llama_client.testing.loopback.answers import (
+    ENDLESS_BYTES,
+    LONGEST_S,
+    Answer,
+    Then,
+    as_json,
+    head,
+    refusal,
+    silence,
+)
 from llama_client.testing.loopback.requests import MAX_HEAD_BYTES, MalformedRequestError, Received, RequestReader
 
 _T = TypeVar("_T")
@@ -47,6 +59,7 @@ class WireServer:
         tls: Serve TLS with this context.
         drops: Close each connection as soon as it is accepted, unread.
         port: Where to listen; 0: at a free port.
+        provider: The configured name of the provider that it stands for, as `FakeProvider.on` takes it; None: none.
 
     Attributes:
         url: Where it listens.
@@ -64,6 +77,7 @@ class WireServer:
         tls: ssl.SSLContext | None = None,
         drops: bool = False,
         port: int = 0,
+        provider: str | None = None,
     ) -> None:
         self.requests: list[Received] = _Kept()
         self.malformed: list[bytes] = _Kept()
@@ -72,6 +86,7 @@ class WireServer:
         self.accepted = 0
         self.overran = threading.Event()
         self._answers = answers
+        self._provider = provider
         self._queue: deque[Answer] = deque()
         self._tls = tls
         self._drops = drops
@@ -198,7 +213,15 @@ class WireServer:
 
     def _answer_to(self, received: Received) -> Answer:
         if self._answers is not None:
-            return self._answers(received)
+            try:
+                return self._answers(received if self._provider is None else replace(received, provider=self._provider))
+            except ProviderError as error:
+                return refusal(error)
+            except ReadTimeoutError:
+                return silence()
+            except WireError:
+                # As near to a server that is not there as one that was reached can be.
+                return Answer((), "reset")
         if self._queue:
             return self._queue.popleft()
         return as_json({"error": f"the test has no answer to {received.method} {received.path}"}, status=500)

@@ -32,6 +32,8 @@ def no_network(allow: Sequence[str] = ()) -> Iterator[NetworkGuard]:
     Raises:
         NetworkForbiddenError: Something tried to leave this machine. It is an `OSError`, after which libraries close
             what they had opened.
+        TypeError: `allow` is no list of texts.
+        ValueError: A host in it has a scheme, a port or a path.
 
     Example:
         >>> import socket

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 # Of more attempts than this the rest is forgotten.
 _MAX_ATTEMPTS = 100
 _MAX_SHOWN = 10
+# Of a host: no scheme, port or path.
+_NAME = re.compile(r"[^\s:/]+")
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -50,10 +53,19 @@ class NetworkGuard:
         self.attempts: list[NetworkAttempt] = []
         self._names: set[str] = set()
         self._networks: list[_Network] = []
+        if isinstance(allow, str | bytes):
+            raise TypeError(f"allow: must be a list of hosts, got {allow!r}; say [{allow!r}]")
         for host in allow:
+            if not isinstance(host, str):
+                raise TypeError(f"allow: must be a list of str, got {host!r} in it")
             try:
                 self._networks.append(ipaddress.ip_network(host, strict=False))
             except ValueError:
+                if not _NAME.fullmatch(host):
+                    raise ValueError(
+                        "allow: each must be a host name, an address, or a network such as 10.0.0.0/8, without scheme, "
+                        f"port and path, got {host!r}"
+                    ) from None
                 self._names.add(plain(host))
 
     def _allows_name(self, name: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from llama_client.providers.services import SERVICES
 from llama_client.testing.chat_request import OLLAMA_CHAT, asks_for_stream, body_of, is_chat, messages_of, text_of
 from llama_client.testing.loopback import Received
+from llama_client.testing.script.failures import require_times
 
 # Headers that may hold a key.
 _SECRET = re.compile(r"key|token|secret|auth|cookie|password|signature", re.IGNORECASE)
@@ -199,6 +200,21 @@ class Wanted:
         said += ["a stream" if self.stream else "no stream"] if self.stream is not None else []
         said += [f"{name}={value!r}" for name, value in (self.params or {}).items()]
         return ", ".join(said) or "of any kind"
+
+
+def require_asked(requests: Sequence[AskedRequest], wanted: Wanted, times: int | None) -> list[AskedRequest]:
+    """The requests that are as expected; see `FakeProvider.assert_asked`."""
+    if times != 0 and times is not None:
+        require_times(times)
+    misfits = [(asked, wanted.misfit(asked)) for asked in requests]
+    found = [asked for asked, misfit in misfits if misfit is None]
+    if (times is None and found) or len(found) == times:
+        return found
+    expected = "a request" if times is None else f"{times} request{'' if times == 1 else 's'}"
+    lines = [f"expected {expected} {wanted}; there {'was' if len(found) == 1 else 'were'} {len(found) or 'none'}"]
+    lines += ["nothing was asked at all"] if not requests else ["asked was:"]
+    lines += [f"  {asked}" + (f" - {misfit}" if misfit else "") for asked, misfit in misfits]
+    raise AssertionError("\n".join(lines))
 
 
 def _is_in(wanted: str | re.Pattern[str], text: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,13 +24,13 @@ _MESSAGES = [{"role": "user", "content": "Hello?"}]
 
 
 def completion(
-    text: str | BaseModel | None = None,
+    text: str | BaseModel | Mapping[str, object] | None = None,
     *,
     tool_calls: Sequence[ScriptedCall] = (),
     reasoning: str | None = None,
     refusal: str | None = None,
     usage: Sequence[int] | None = None,
-    cost_usd: Decimal | str | int | None = None,
+    cost_usd: Decimal | str | float | None = None,
     finish_reason: str | None = None,
     target: str = _TARGET,
     warnings: Sequence[str] = (),
@@ -38,7 +38,8 @@ def completion(
     """An answer, as a client returns it: with attempts, timing, usage, and a cost by the target's price.
 
     Args:
-        text: What it says; a Pydantic object is also `choices[0].message.parsed`.
+        text: What it says; a mapping is said as JSON, as is a Pydantic object, which is also
+            `choices[0].message.parsed`.
         tool_calls: The tools that it calls.
         reasoning: What was thought before.
         refusal: Why nothing is said.
@@ -53,7 +54,7 @@ def completion(
         >>> reply.text, reply.usage.total_tokens, reply.cost.usd, reply.target
         ('Hello', 5, Decimal('0.001'), 'groq/openai/gpt-oss-20b')
     """
-    said = read(text) if isinstance(text, BaseModel) else Reply(text or "")
+    said = read(text) if isinstance(text, BaseModel | Mapping) else Reply("" if text is None else text)
     assert isinstance(said, Reply)
     reply = Reply(
         said.text,
@@ -64,12 +65,12 @@ def completion(
         finish_reason=finish_reason,
     )
     fake, sync, _ = _clients(reply)
-    with sync(fake.config(target)) as client:
+    with sync(_config(fake, target)) as client:
         made: ChatCompletion[Any] = client.chat.completions.create(messages=_MESSAGES)
     if isinstance(text, BaseModel):
         made.choices[0].message.parsed = text
     if cost_usd is not None:
-        _set_cost(made, Decimal(cost_usd))
+        _set_cost(made, Decimal(str(cost_usd)))
     made.warnings.extend(warnings)
     return made
 
@@ -99,7 +100,7 @@ def stream(
     """
     reply = Reply(pieces=pieces, tool_calls=tool_calls, reasoning=reasoning, usage=usage, breaks=breaks)
     fake, sync, _ = _clients(reply)
-    return sync(fake.config(target)).chat.completions.create(messages=_MESSAGES, stream=True)
+    return sync(_config(fake, target)).chat.completions.create(messages=_MESSAGES, stream=True)
 
 
 async def astream(
@@ -122,7 +123,12 @@ async def astream(
     """
     reply = Reply(pieces=pieces, tool_calls=tool_calls, reasoning=reasoning, usage=usage, breaks=breaks)
     fake, _, asynchronous = _clients(reply)
-    return await asynchronous(fake.config(target)).chat.completions.create(messages=_MESSAGES, stream=True)
+    return await asynchronous(_config(fake, target)).chat.completions.create(messages=_MESSAGES, stream=True)
+
+
+def _config(fake: FakeProvider, target: str) -> dict[str, Any]:
+    # A ledger would take time, and nobody could look at it.
+    return {**fake.config(target), "ledger": {"enabled": False}}
 
 
 def _clients(reply: Reply) -> tuple[FakeProvider, type[LlamaClient], type[AsyncLlamaClient]]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, assert_never
 
-from llama_client.errors import APIConnectionError
-from llama_client.providers.http.http1 import NotConnectedError, ReadTimeoutError
-from llama_client.testing.loopback import Answer, Received, silence
-from llama_client.testing.script.asked import AskedRequest, Wanted
-from llama_client.testing.script.failures import Failing, failure_answer, is_timeout, require_times
+from llama_client.providers.http.http1 import WireError
+from llama_client.testing.loopback import Answer, Received
+from llama_client.testing.script.asked import AskedRequest, Wanted, require_asked
+from llama_client.testing.script.failures import Failing
 from llama_client.testing.script.listings import Listings, config_of
-from llama_client.testing.script.replies import Reply, Scripted, read
-from llama_client.testing.script.script import Script, ScriptError, UnscriptedRequestError
+from llama_client.testing.script.replies import Reply, Scripted
+from llama_client.testing.script.script import Script, ScriptError, UnscriptedRequestError, called, failed
 from llama_client.testing.script.spoken import spoken
 
 if TYPE_CHECKING:
@@ -37,7 +36,9 @@ class FakeProvider(Script):
     real. Nothing is connected to, and no key is read. Lists of models are answered, and images behind addresses are a
     small PNG.
 
-    When the block ends, a request without a reply raises `UnscriptedRequestError`, whatever became of it before.
+    When the block ends, a request without a reply raises `UnscriptedRequestError`, whatever became of it before. A
+    client that was opened before the block raises too. What is drawn by lot (waits, weighted targets) is the same in
+    each run.
 
     Args:
         clock: A `FakeClock` for the clients: waits and pauses take no real time.
@@ -45,6 +46,11 @@ class FakeProvider(Script):
     Attributes:
         clock: The clock; None: the real one.
         requests: Every request for an answer, in order.
+        faults: What raises when the block ends, in order: requests without a reply, and mistakes in the script. A test
+            that expects one takes it out.
+
+    Raises:
+        TypeError: The clock is no `FakeClock`.
 
     Example:
         >>> from llama_client import LlamaClient
@@ -58,12 +64,14 @@ class FakeProvider(Script):
 
     def __init__(self, *, clock: FakeClock | None = None) -> None:
         super().__init__(threading.Lock(), "")
+        if clock is not None and not hasattr(clock, "turn"):
+            raise TypeError(f"clock: must be a FakeClock, got a {type(clock).__name__}")
         self.clock = clock
         self.requests: list[AskedRequest] = []
         self._scripts: dict[str, Script] = {}
         self._listings = Listings()
-        self._faults: list[Exception] = []
-        self._entered = ExitStack()
+        self.faults: list[ScriptError] = []
+        self._entered: ExitStack | None = None
 
     def on(self, name: str) -> Script:
         """The script of one provider or target, which comes before the general one.
@@ -109,11 +117,34 @@ class FakeProvider(Script):
             said = self._said_to(asked)
         try:
             if said is None:
-                raise UnscriptedRequestError(f"no reply is scripted for {asked}; {_HOW}", asked=asked)
+                raise UnscriptedRequestError(f"no reply is scripted for {asked}; {self._how()}", asked=asked)
             return self._answer(said, asked)
-        except ScriptError as error:
-            self._faults.append(error)
+        except WireError:
+            # A server that is not reached, as scripted.
             raise
+        except ScriptError as error:
+            self.faults.append(error)
+            raise
+        except Exception as error:
+            told = f"the reply to {asked} cannot be given: {type(error).__name__}: {error}"
+            fault = ScriptError(told, asked=asked)
+            self.faults.append(fault)
+            raise fault from error
+
+    def _how(self) -> str:
+        """What to do about a request without a reply; replies that wait for others are named."""
+        with self._lock:
+            waiting = [name for name, script in self._scripts.items() if script._has_more()]
+        if not waiting:
+            return _HOW
+        names = " and ".join(f"on({name!r})" for name in waiting)
+        return f"{_HOW}; there are replies for {names}: names are provider or provider/model, as configured"
+
+    def _stranger(self, told: str) -> Exception:
+        """Of a client that was opened before the block."""
+        fault = ScriptError(told)
+        self.faults.append(fault)
+        return fault
 
     def _said_to(self, asked: AskedRequest) -> Scripted | None:
         for name in (asked.target, asked.provider):
@@ -133,30 +164,12 @@ class FakeProvider(Script):
                 case Reply():
                     return spoken(said, asked, now=self._now())
                 case Failing():
-                    return self._failure(said, asked)
+                    return failed(said, asked, waits=self.clock is not None)
                 case _ if callable(said):
-                    said = self._called(said, asked)
+                    said = called(said, asked)
                 case _:
                     assert_never(said)
         raise ScriptError(f"the function for {asked} returns functions without end", asked=asked)
-
-    def _called(self, function: Callable[[AskedRequest], Any], asked: AskedRequest) -> Scripted:
-        try:
-            return read(function(asked))
-        except Exception as error:
-            raise ScriptError(
-                f"the function for {asked} failed: {type(error).__name__}: {error}", asked=asked
-            ) from error
-
-    def _failure(self, failing: Failing, asked: AskedRequest) -> Answer:
-        if is_timeout(failing):
-            if self.clock is not None:
-                return silence()
-            raise ReadTimeoutError("the server was silent")
-        if issubclass(failing.error, APIConnectionError):
-            raise NotConnectedError("Connection refused") from ConnectionRefusedError("Connection refused")
-        request_id = f"req_{asked.number}"
-        return failure_answer(failing, model=asked.model, is_ollama=asked.is_ollama, request_id=request_id)
 
     def _now(self) -> float:
         return time.time() if self.clock is None else self.clock.clock.wall()
@@ -198,18 +211,8 @@ class FakeProvider(Script):
             >>> asked.target, asked.text
             ('groq/openai/gpt-oss-20b', 'Do llamas hum?')
         """
-        if times != 0 and times is not None:
-            require_times(times)
-        wanted, requests = Wanted(text, target, system, tools, stream, params), list(self.requests)
-        misfits = [(asked, wanted.misfit(asked)) for asked in requests]
-        found = [asked for asked, misfit in misfits if misfit is None]
-        if (times is None and found) or len(found) == times:
-            return found
-        expected = "a request" if times is None else f"{times} request{'' if times == 1 else 's'}"
-        lines = [f"expected {expected} {wanted}; there {'was' if len(found) == 1 else 'were'} {len(found) or 'none'}"]
-        lines += ["nothing was asked at all"] if not requests else ["asked was:"]
-        lines += [f"  {asked}" + (f" - {misfit}" if misfit else "") for asked, misfit in misfits]
-        raise AssertionError("\n".join(lines))
+        wanted = Wanted(text, target, system, tools, stream, params)
+        return require_asked(list(self.requests), wanted, times)
 
     def assert_said_everything(self) -> None:
         """Fails where replies are left in a queue.
@@ -229,11 +232,11 @@ class FakeProvider(Script):
         Raises:
             ScriptError: The first of them.
         """
-        if self._faults:
-            raise self._faults[0]
+        if self.faults:
+            raise self.faults[0]
 
     def config(self, *targets: str) -> dict[str, Any]:
-        """A small configuration for code that has none: these targets, the first as default, without a ledger.
+        """A small configuration for code that has none: these targets, the first as default, and a ledger in memory.
 
         Args:
             *targets: Each as `provider/model`; in their order they are the route `chat`. Without any:
@@ -247,21 +250,36 @@ class FakeProvider(Script):
     @contextmanager
     def playing(self) -> Iterator[Self]:
         """The block without the check at its end: see `check`."""
+        from llama_client.testing.clock import SameEachTime
         from llama_client.testing.played import Played
         from llama_client.testing.seams import using
 
         clock = None if self.clock is None else self.clock.clock
         # What is played must not be counted, or limited, where real calls are.
-        with using(clock=clock, interceptor=Played(self.play, self.clock), ledger_url="memory"):
+        with using(
+            clock=clock,
+            chance=SameEachTime,
+            interceptor=Played(self.play, self.clock),
+            ledger_url="memory",
+            strangers=self._stranger,
+        ):
             yield self
 
     def __enter__(self) -> Self:
-        return self._entered.enter_context(self.playing())
+        if self._entered is not None:
+            raise RuntimeError("the block of this FakeProvider is open already; another block needs a fake of its own")
+        entered = ExitStack()
+        entered.enter_context(self.playing())
+        self.faults.clear()
+        self._entered = entered
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._entered.close()
+        if self._entered is not None:
+            self._entered.close()
+            self._entered = None
         self.explain(error)
         if error is None:
             self.check()
@@ -272,13 +290,10 @@ class FakeProvider(Script):
         Args:
             error: The failure; None: there is none.
         """
-        if error is not None and self._faults and not isinstance(error, ScriptError):
-            error.add_note(f"FakeProvider: {self._faults[0]}")
+        if error is not None and self.faults and not isinstance(error, ScriptError):
+            error.add_note(f"FakeProvider: {self.faults[0]}")
 
     def __repr__(self) -> str:
-        left = self.left + sum(script.left for script in self._scripts.values())
-        asked = len(self.requests)
-        return (
-            f"<FakeProvider: {left} {'reply' if left == 1 else 'replies'} left, "
-            f"{asked} request{'' if asked == 1 else 's'}>"
-        )
+        left, asked = sum(script.left for script in (self, *self._scripts.values())), len(self.requests)
+        replies, requests = "reply" if left == 1 else "replies", "request" if asked == 1 else "requests"
+        return f"<FakeProvider: {left} {replies} left, {asked} {requests}>"

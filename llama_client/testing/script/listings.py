@@ -61,7 +61,7 @@ def _row(model: str) -> dict[str, Any]:
 
 
 def config_of(targets: Sequence[str]) -> dict[str, Any]:
-    """A configuration with a route `chat` of these targets, and without a ledger."""
+    """A configuration with a route `chat` of these targets, and a ledger in memory."""
     providers: dict[str, Any] = {}
     for target in targets:
         provider, _, model = target.partition("/")
@@ -73,5 +73,5 @@ def config_of(targets: Sequence[str]) -> dict[str, Any]:
         "default_model": "chat",
         "providers": providers,
         "routes": {"chat": {"targets": list(targets)}},
-        "ledger": {"enabled": False},
+        "ledger": {"url": "memory"},
     }

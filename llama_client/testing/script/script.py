@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping
-from typing import Self
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
-from llama_client.errors import ProviderError
+from llama_client.errors import APIConnectionError, ProviderError
+from llama_client.providers.http.http1 import NotConnectedError, ReadTimeoutError
+from llama_client.testing.loopback import Answer, silence
 from llama_client.testing.script.asked import AskedRequest
-from llama_client.testing.script.failures import Failing, fails
+from llama_client.testing.script.failures import Failing, fails, failure_answer, is_timeout
 from llama_client.testing.script.replies import Reply, Says, Scripted, read
 
 
@@ -106,8 +108,14 @@ class Script:
 
         Returns:
             The script, so that more can be said.
+
+        Raises:
+            TypeError: It cannot be said.
+            ValueError: It has a count (`times`).
         """
         always = read(reply)
+        if _times(always) != 1:
+            raise ValueError(f"times: of what is always said there is no count, got {_times(always)}")
         with self._lock:
             self._always = always
         return self
@@ -117,6 +125,10 @@ class Script:
         """How many requests the queue can answer still."""
         with self._lock:
             return sum(map(_times, self._queue)) - self._given
+
+    def _has_more(self) -> bool:
+        """Whether it can answer another request. Called with the lock held."""
+        return bool(self._queue) or self._always is not None
 
     def _next(self) -> Scripted | None:
         """The next reply; None: there is none. Called with the lock held."""
@@ -132,3 +144,36 @@ class Script:
 
 def _times(said: Scripted) -> int:
     return said.times if isinstance(said, Reply | Failing) else 1
+
+
+def called(function: Callable[[AskedRequest], Any], asked: AskedRequest) -> Scripted:
+    """What a function of the script says to a request.
+
+    Raises:
+        ScriptError: It failed, or said what cannot be said.
+    """
+    try:
+        return read(function(asked))
+    except Exception as error:
+        raise ScriptError(f"the function for {asked} failed: {type(error).__name__}: {error}", asked=asked) from error
+
+
+def failed(failing: Failing, asked: AskedRequest, *, waits: bool) -> Answer:
+    """What a request gets that is to fail: an answer, or a server that is not reached or silent.
+
+    Args:
+        failing: The failure.
+        asked: The request.
+        waits: Whether a silence may last, since it takes no real time.
+
+    Raises:
+        WireError: There is no answer.
+    """
+    if is_timeout(failing):
+        if waits:
+            return silence()
+        raise ReadTimeoutError("the server was silent")
+    if issubclass(failing.error, APIConnectionError):
+        raise NotConnectedError("Connection refused") from ConnectionRefusedError("Connection refused")
+    request_id = f"req_{asked.number}"
+    return failure_answer(failing, model=asked.model, is_ollama=asked.is_ollama, request_id=request_id)

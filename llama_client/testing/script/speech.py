@@ -131,7 +131,9 @@ class Speech:
         if reply.breaks is None:
             return Answer([took_s, content] if took_s else [content])
         then: Then = "close" if reply.breaks == "cut" else "reset" if reply.breaks == "reset" else "stall"
-        content = content[: content.index(b"\r\n\r\n") + 4 + len(content) // 8]
+        # The head is whole, and there is a part of the body, however long each is.
+        head_bytes = content.index(b"\r\n\r\n") + 4
+        content = content[: head_bytes + (len(content) - head_bytes) // 8]
         return Answer([took_s, content] if took_s else [content], then)
 
     def _headers(self, kind: Mapping[str, str]) -> dict[str, str]:
