@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from hashlib import sha256
 from time import time
 from typing import Any, Self
 
@@ -33,6 +34,7 @@ class Asked:
         path: The path of the request.
         model: The model's name; empty: none was given.
         prompt: The text of the last message; empty: there is none.
+        conversation: What tells its messages, all of them and whole, from others.
         pieces: The text that a good answer has, in the pieces of a stream.
         chance: The random numbers of this request.
         listing: The document that was asked for instead of a chat: a list of models; None: a chat.
@@ -43,6 +45,7 @@ class Asked:
     path: str
     model: str = ""
     prompt: str = ""
+    conversation: str = ""
     pieces: Sequence[str] = ("Llamas", " hum", " überall", ".")
     chance: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311 - is to be repeatable
     listing: Any = None
@@ -55,7 +58,8 @@ class Asked:
         model = body.get("model") if isinstance(body, dict) else None
         streams = asks_for_stream(body, is_ollama=dialect.is_ndjson)
         prompt = text_of(messages[-1]) if messages else ""
-        return cls(dialect, streams, received.path, str(model or ""), prompt)
+        conversation = sha256(json.dumps(messages).encode()).hexdigest()
+        return cls(dialect, streams, received.path, str(model or ""), prompt, conversation)
 
     @property
     def document(self) -> Any:

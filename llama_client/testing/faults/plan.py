@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_client.testing.faults.answers import Asked
-from llama_client.testing.faults.library import FAULTS, GOOD, Fault, canonical, fault
+from llama_client.testing.faults.arguments import checked_name, checked_share
+from llama_client.testing.faults.library import FAULTS, GOOD, Fault, fault
 from llama_client.testing.loopback import Answer, as_json, cut, paced
 
 # What is known of prompts is how often each was asked; the ones that were asked longest ago are forgotten.
@@ -30,14 +31,14 @@ class Rate:
     Attributes:
         share: Which share of the requests gets one.
         seed: Of the chance.
-        names: Which are drawn.
+        names: Which are drawn; empty: all but the very long ones.
         slow: Which share of the good answers comes late and in pieces.
         failing_prompts: Prompts that begin so get one each time, and none that has to be waited for; None: none does.
     """
 
     share: float
-    seed: int
-    names: Sequence[str]
+    seed: int = 0
+    names: Sequence[str] = ()
     slow: float = 0.0
     failing_prompts: str | None = None
 
@@ -83,11 +84,17 @@ class FaultPlan:
 
     def at_rate(self, rate: Rate) -> None:
         """The same, by chance."""
-        if not 0 <= rate.share <= 1 or not 0 <= rate.slow <= 1:
-            raise ValueError(f"a rate is a share from 0 to 1, not {rate.share} (slow: {rate.slow})")
+        checked_share(rate.share, "rate")
+        checked_share(rate.slow, "slow")
         names = [fault(name).name for name in rate.names] or [name for name, each in FAULTS.items() if each.weight]
         with self._lock:
             self._always, self._rate = GOOD, replace(rate, names=names)
+            self._asked.clear()
+
+    def begin_anew(self) -> None:
+        """Forgets what was asked how often, so that the same requests get the same again."""
+        with self._lock:
+            self._asked.clear()
 
     def deal(self, asked: Asked, named: str | None) -> Dealt:
         """What a request gets.
@@ -100,7 +107,7 @@ class FaultPlan:
             nth = self._count(asked) if asked.listing is None else 0
             rate = self._rate
             name = named or (self._next.popleft() if self._next and asked.listing is None else None)
-        chance = random.Random(f"{rate.seed if rate else 0}/{asked.dialect.kind}/{asked.prompt}/{nth}")  # noqa: S311
+        chance = random.Random(f"{rate.seed if rate else 0}/{asked.dialect.kind}/{asked.conversation}/{nth}")  # noqa: S311
         pieces = [f"{asked.dialect.kind} answers {asked.prompt} at try {nth}:"]
         pieces += [f" {word}" for word in chance.choices(_WORDS, k=chance.randrange(6))]
         asked = replace(asked, pieces=pieces, chance=chance)
@@ -116,17 +123,12 @@ class FaultPlan:
         return Dealt(name, "".join(pieces), _played(FAULTS[name], asked))
 
     def _count(self, asked: Asked) -> int:
-        key = asked.dialect.kind, asked.prompt
+        key = asked.dialect.kind, asked.conversation
         nth = self._asked.pop(key, 0) + 1
         self._asked[key] = nth
         if len(self._asked) > _MOST_PROMPTS:
             self._asked.popitem(last=False)
         return nth
-
-
-def checked_name(name: str) -> str:
-    """A name as `FAULTS` has it, or `GOOD`; ValueError: there is no such fault."""
-    return GOOD if canonical(name) == GOOD else fault(name).name
 
 
 def _played(found: Fault, asked: Asked) -> Answer:
