@@ -11,7 +11,8 @@ from typing import Any
 
 from llama_client.testing.faults.answers import Asked
 from llama_client.testing.faults.arguments import checked_name, checked_share
-from llama_client.testing.faults.library import FAULTS, GOOD, Fault, fault
+from llama_client.testing.faults.library import FAULTS, GOOD, fault
+from llama_client.testing.faults.row import Fault
 from llama_client.testing.loopback import Answer, as_json, cut, paced
 
 # What is known of prompts is how often each was asked; the ones that were asked longest ago are forgotten.
@@ -110,6 +111,8 @@ class FaultPlan:
         chance = random.Random(f"{rate.seed if rate else 0}/{asked.dialect.kind}/{asked.conversation}/{nth}")  # noqa: S311
         pieces = [f"{asked.dialect.kind} answers {asked.prompt} at try {nth}:"]
         pieces += [f" {word}" for word in chance.choices(_WORDS, k=chance.randrange(6))]
+        if all(map(str.isascii, pieces)):
+            pieces.append(" よく")  # what tears characters needs one
         asked = replace(asked, pieces=pieces, chance=chance)
         by_chance = name is None and rate is not None and asked.listing is None
         if by_chance:
@@ -120,7 +123,8 @@ class FaultPlan:
         if name == GOOD:
             good = _varied(asked, rate) if by_chance and rate is not None else asked.good()
             return Dealt(GOOD, "".join(pieces), good)
-        return Dealt(name, "".join(pieces), _played(FAULTS[name], asked))
+        found = FAULTS[name]
+        return Dealt(name, "".join(pieces) if found.text is None else found.text, _played(found, asked))
 
     def _count(self, asked: Asked) -> int:
         key = asked.dialect.kind, asked.conversation
@@ -132,11 +136,14 @@ class FaultPlan:
 
 
 def _played(found: Fault, asked: Asked) -> Answer:
-    if found.fits(streams=asked.streams):
+    if found.fits(streams=asked.streams, kind=asked.dialect.kind):
         return found.answer(asked)
     if asked.listing is not None:
         return asked.good()
-    wanted = "stream=true" if found.only == "stream" else "stream=false"
+    if not found.fits(streams=asked.streams):
+        wanted = "stream=true" if found.only == "stream" else "stream=false"
+    else:
+        wanted = f"the API of {' or '.join(found.kinds)}"
     return as_json({"error": {"message": f"the fault {found.name!r} needs {wanted}"}}, status=400)
 
 
@@ -144,7 +151,7 @@ def _drawn(asked: Asked, rate: Rate) -> str:
     is_doomed = rate.failing_prompts is not None and asked.prompt.startswith(rate.failing_prompts)
     if not is_doomed and asked.chance.random() >= rate.share:
         return GOOD
-    known = [each for name in rate.names if (each := FAULTS[name]).fits(streams=asked.streams)]
+    known = [each for name in rate.names if (each := FAULTS[name]).fits(streams=asked.streams, kind=asked.dialect.kind)]
     if is_doomed:
         known = [each for each in known if each.errors and not any(name in _NOT_FOR_DOOMED for name in each.errors)]
     # What is never drawn by itself is drawn where it was named.
