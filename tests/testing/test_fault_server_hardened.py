@@ -92,7 +92,7 @@ def test_a_wrong_command_is_told_and_the_server_lives() -> None:
     written = "\n".join([*lines, '{"do": "at_rate", "share": 0.5}', '{"do": "close"}', ""])
     done = subprocess.run(command, input=written.encode("latin-1"), capture_output=True, timeout=SOON_S)
     told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [[*each][0] for each in told] == ["url", *["error"] * len(lines), "result"]
+    assert [next(iter(each)) for each in told] == ["url", *["error"] * len(lines), "result"]
     assert "share" in told[3]["error"]
     assert (done.returncode, done.stderr) == (0, b"")
 
@@ -194,7 +194,7 @@ def test_a_good_stream_counts_its_tokens_where_it_is_asked(
     path: str, asks: bool, fault: str, counts: bool, server: FaultServer, http: httpx.Client
 ) -> None:
     server.next(fault)
-    more = {"stream_options": {"include_usage": True}} if asks else {}
+    more: dict[str, Any] = {"stream_options": {"include_usage": True}} if asks else {}
     text = post(http, server, path=path, stream=True, **more).text
     assert any(word in text for word in ('"usage":{', "prompt_eval_count")) is counts
 
@@ -261,7 +261,7 @@ def test_what_a_player_raises_is_answered_and_raised_at_the_end(http: httpx.Clie
             raise LookupError("no llama")
         return as_json({})
 
-    with pytest.raises(LookupError, match="no llama"):
+    with pytest.raises(LookupError, match="no llama"):  # noqa: PT012 - the end of the block raises it
         with WireServer(play) as wire:
             answer = http.get(f"{wire.url}/bad")
             assert (answer.status_code, "LookupError: no llama" in answer.text) == (500, True)
@@ -279,8 +279,8 @@ def test_a_connection_whose_descriptor_is_high_is_watched() -> None:
                 connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
                 while not wire.requests:
                     pass
+                connection.settimeout(0.1)
                 with pytest.raises(TimeoutError):
-                    connection.settimeout(0.1)
                     connection.recv(1)
             assert wire.closed_early.wait(SOON_S)
     finally:

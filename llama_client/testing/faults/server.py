@@ -122,7 +122,7 @@ class FaultServer:
         Raises:
             ValueError: There is no such kind or fault.
         """
-        if not isinstance(kind, str) or kind not in _BASES:
+        if kind not in KINDS:
             raise ValueError(f"no kind is called {kind!r}: there are {', '.join(KINDS)}")
         return self.url + ("" if fault is None else f"/fault/{checked_name(fault)}") + _BASES[kind]
 
