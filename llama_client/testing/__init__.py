@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from llama_client.testing.asgi import asgi_client
     from llama_client.testing.cassettes import Cassette, CassetteError, UnrecordedRequestError, recording, replaying
     from llama_client.testing.clock import FakeClock
-    from llama_client.testing.faults import FAULTS, Fault, FaultServer, fault
+    from llama_client.testing.faults import FAULTS, Fault, FaultReport, FaultRequest, FaultServer, fault
     from llama_client.testing.ledger import LedgerRow, ledger_rows, spent
     from llama_client.testing.network import NetworkAttempt, NetworkForbiddenError, NetworkGuard, no_network
     from llama_client.testing.script.asked import AskedRequest
@@ -25,7 +25,7 @@ _PLACES = {
     "asgi": ("asgi_client",),
     "cassettes": ("Cassette", "CassetteError", "UnrecordedRequestError", "recording", "replaying"),
     "clock": ("FakeClock",),
-    "faults": ("FAULTS", "Fault", "FaultServer", "fault"),
+    "faults": ("FAULTS", "Fault", "FaultReport", "FaultRequest", "FaultServer", "fault"),
     "ledger": ("LedgerRow", "ledger_rows", "spent"),
     "network": ("NetworkAttempt", "NetworkForbiddenError", "NetworkGuard", "no_network"),
     "script.asked": ("AskedRequest",),
@@ -46,6 +46,8 @@ __all__ = [
     "FakeClock",
     "FakeProvider",
     "Fault",
+    "FaultReport",
+    "FaultRequest",
     "FaultServer",
     "LedgerRow",
     "NetworkAttempt",

@@ -77,6 +77,19 @@ class Dialect:
             return [self.event(self._line("", done=True))]
         return [self.event(self._chunk({}, "stop")), _OPENAI.done]
 
+    def counted_ending(self, *, is_asked: bool) -> list[bytes]:
+        """The same with how many tokens there were: Ollama and Groq tell it unasked, others where they are asked."""
+        if self.is_ndjson:
+            return self.ending()
+        finish = self._chunk({}, "stop")
+        if self.kind == "groq":
+            finish["x_groq"] = {"id": "req_1", "usage": _USAGE}
+        return [self.event(finish), *([self.counted(_USAGE)] if is_asked else []), _OPENAI.done]
+
+    def error_event(self, body: dict[str, Any]) -> bytes:
+        """An error within a stream."""
+        return (b"event: error\n" if self.kind == "groq" else b"") + self.event(body)
+
     def counted(self, usage: dict[str, Any]) -> bytes:
         """The piece of a stream of OpenAI's that says how many tokens it had."""
         return self.event(_OPENAI.counts(usage))

@@ -146,7 +146,7 @@ def test_faults_at_a_rate_are_the_same_for_the_same_seed_in_any_order(server: Fa
     [
         (lambda server: server.next("429 intger"), "did you mean '429-integer'"),
         (lambda server: server.always("moonrise"), "FAULTS has all names"),
-        (lambda server: server.at_rate(1.5), "a share from 0 to 1, not 1.5"),
+        (lambda server: server.at_rate(1.5), "rate: 1.5 is not a share from 0 to 1"),
         (lambda server: server.at_rate(0.5, faults=["moonrise"]), "no fault is called 'moonrise'"),
         (lambda server: server.url_for("bedrock"), "no kind is called 'bedrock'"),
         (lambda server: server.url_for("groq", fault="x"), "no fault is called 'x'"),
@@ -374,8 +374,9 @@ def test_the_list_names_every_fault() -> None:
     ("arguments", "words"),
     [
         (("--fault", "429-intger"), "did you mean '429-integer'"),
-        (("--rate", "2"), "2 is not from 0 to 1"),
-        (("--rate", "x"), "invalid"),
+        (("--rate", "2"), "'2' is not a share from 0 to 1"),
+        (("--rate", "x"), "'x' is not a share from 0 to 1"),
+        (("--seed", "x"), "'x' is not a seed, which is a whole number"),
         (("--port", "-1"), "cannot listen at port -1"),
         (("--port", "99999"), "cannot listen at port 99999"),
     ],

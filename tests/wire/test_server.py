@@ -22,12 +22,12 @@ from llama_client.testing.loopback import (
     garbage,
     gzipped,
     hangup,
+    kept,
     redirect,
     silence,
     streamed,
     whole,
 )
-from llama_client.testing.loopback import server as loopback_server
 from tests.wire.certificates import SelfSigned
 
 
@@ -206,7 +206,7 @@ def test_a_request_that_cannot_be_read_is_refused_and_kept(server: WireServer, r
 def test_only_the_last_requests_are_kept(
     server: WireServer, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loopback_server, "_MOST_KEPT", 2)
+    monkeypatch.setattr(kept, "_MOST_KEPT", 2)
     server.always(as_json(1))
     for number in range(5):
         http.post(f"{server.url}/{number}")

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from hashlib import sha256
 from time import time
 from typing import Any, Self
 
@@ -33,8 +34,11 @@ class Asked:
         path: The path of the request.
         model: The model's name; empty: none was given.
         prompt: The text of the last message; empty: there is none.
+        conversation: What tells its messages, all of them and whole, from others.
         pieces: The text that a good answer has, in the pieces of a stream.
         chance: The random numbers of this request.
+        wants_usage: Whether a stream is asked to count its tokens.
+        tools: The functions that the model may call, as the request describes them.
         listing: The document that was asked for instead of a chat: a list of models; None: a chat.
     """
 
@@ -43,8 +47,11 @@ class Asked:
     path: str
     model: str = ""
     prompt: str = ""
+    conversation: str = ""
     pieces: Sequence[str] = ("Llamas", " hum", " überall", ".")
     chance: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311 - is to be repeatable
+    wants_usage: bool = False
+    tools: Sequence[Mapping[str, Any]] = ()
     listing: Any = None
 
     @classmethod
@@ -55,7 +62,16 @@ class Asked:
         model = body.get("model") if isinstance(body, dict) else None
         streams = asks_for_stream(body, is_ollama=dialect.is_ndjson)
         prompt = text_of(messages[-1]) if messages else ""
-        return cls(dialect, streams, received.path, str(model or ""), prompt)
+        return cls(
+            dialect,
+            streams,
+            received.path,
+            str(model or ""),
+            prompt,
+            sha256(json.dumps(messages).encode()).hexdigest(),
+            wants_usage=_wants_usage(body),
+            tools=_tools_of(body),
+        )
 
     @property
     def document(self) -> Any:
@@ -76,6 +92,10 @@ class Asked:
         """The good answer as a stream, up to the end of its text."""
         return [self.dialect.preamble(), *(self.dialect.text(piece) for piece in self.pieces)]
 
+    def ending(self) -> list[bytes]:
+        """The end of the good answer as a stream, with its tokens where its kind sends them."""
+        return self.dialect.counted_ending(is_asked=self.wants_usage)
+
     def stream(self, pieces: Iterable[bytes], end: End = "clean") -> Answer:
         """A stream in this dialect."""
         return streamed(pieces, end, headers=self.dialect.stream_headers)
@@ -83,11 +103,22 @@ class Asked:
     def good(self) -> Answer:
         """The good answer."""
         if self.streams and self.listing is None:
-            return self.stream([*self.events(), *self.dialect.ending()])
+            return self.stream([*self.events(), *self.ending()])
         return as_json(self.document)
 
 
 Answering = Callable[[Asked], Answer]
+
+
+def _wants_usage(body: object) -> bool:
+    options = body.get("stream_options") if isinstance(body, dict) else None
+    return isinstance(options, dict) and bool(options.get("include_usage"))
+
+
+def _tools_of(body: object) -> list[dict[str, Any]]:
+    tools = body.get("tools") if isinstance(body, dict) else None
+    functions = [each.get("function") for each in tools if isinstance(each, dict)] if isinstance(tools, list) else []
+    return [each for each in functions if isinstance(each, dict) and isinstance(each.get("name"), str)]
 
 
 def anyhow(answer: Answer) -> Answering:
@@ -110,6 +141,16 @@ def refused(
 ) -> Answering:
     """An error with its status."""
     return lambda asked: as_json(error_body(asked, message, kind, code), status=status, headers=headers)
+
+
+def failed_generation(asked: Asked) -> Answer:
+    """A tool call that the server could not read, as Groq tells it, or Ollama."""
+    written = "<function=hum>no JSON</function>"
+    if asked.dialect.is_ndjson:
+        message = f"error parsing tool call: raw='{written}', err=invalid character '<' looking for beginning of value"
+        return as_json(asked.dialect.error(message, ""), status=500)
+    message, more = "Failed to call a function.", {"code": "tool_use_failed", "failed_generation": written}
+    return as_json(asked.dialect.error(message, "invalid_request_error", **more), status=400)
 
 
 def limited(
@@ -165,7 +206,7 @@ def instead(body: bytes) -> Answering:
     def answer(asked: Asked) -> Answer:
         if not asked.streams:
             return whole(body, headers=JSON)
-        return asked.stream([asked.dialect.frame(body), *asked.dialect.ending()])
+        return asked.stream([asked.dialect.frame(body), *asked.ending()])
 
     return answer
 
@@ -181,7 +222,7 @@ def torn(asked: Asked) -> Answer:
         return whole(asked.body[: len(asked.body) // 2], headers=JSON)
     event = asked.dialect.text("".join(asked.pieces))
     end = b"\n" if asked.dialect.is_ndjson else b"\n\n"
-    return asked.stream([event[: len(event) // 2] + end, *asked.dialect.ending()])
+    return asked.stream([event[: len(event) // 2] + end, *asked.ending()])
 
 
 def error_in_200(asked: Asked) -> Answer:
@@ -199,7 +240,7 @@ def mislabelled(asked: Asked) -> Answer:
     """A good answer whose content type is another's."""
     if not asked.streams:
         return whole(asked.body, headers={"content-type": "text/plain"})
-    return streamed([*asked.events(), *asked.dialect.ending()], headers={"content-type": "application/octet-stream"})
+    return streamed([*asked.events(), *asked.ending()], headers={"content-type": "application/octet-stream"})
 
 
 def round_and_round(asked: Asked) -> Answer:

@@ -9,7 +9,9 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
+from llama_client.testing.faults.arguments import checked_share
 from llama_client.testing.faults.backend import Backend
 from llama_client.testing.faults.library import FAULTS, fault
 from llama_client.testing.faults.server import KINDS, FaultServer
@@ -27,7 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     try:
         server = FaultServer(port=options.port)
-    except (OSError, OverflowError) as error:
+    except (OSError, ValueError) as error:
+        if options.commands:
+            _say({"error": f"cannot listen at port {options.port}: {error}", "errno": getattr(error, "errno", None)})
+            return 2
         sys.stderr.write(f"error: cannot listen at port {options.port}: {error}\n")
         return 2
     with server:
@@ -53,10 +58,10 @@ def _parser() -> argparse.ArgumentParser:
         "and serves until it is interrupted. A client chooses its fault by its base URL (URL/fault/NAME, then the path "
         "of its API) or by its model (fault/NAME).",
     )
-    parser.add_argument("--port", type=int, default=0, help="where to listen (default: a free port)")
+    parser.add_argument("--port", type=_port, default=0, help="where to listen (default: a free port)")
     parser.add_argument("--fault", type=_name, nargs="+", action="extend", metavar="NAME", help="a fault for each chat")
     parser.add_argument("--rate", type=_share, help="which share of the chats gets one, by chance; 0 to 1 (default: 1)")
-    parser.add_argument("--seed", type=int, default=0, help="of the chance (default: %(default)s)")
+    parser.add_argument("--seed", type=_seed, default=0, help="of the chance (default: %(default)s)")
     parser.add_argument("--list", action="store_true", help="list the faults and exit")
     parser.add_argument(
         "--commands",
@@ -75,10 +80,25 @@ def _name(text: str) -> str:
 
 
 def _share(text: str) -> float:
-    share = float(text)
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
-    return share
+    try:
+        return checked_share(float(text), "rate")
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1") from None
+
+
+def _seed(text: str) -> int:
+    return _whole_number(text, "a seed")
+
+
+def _port(text: str) -> int:
+    return _whole_number(text, "a port")
+
+
+def _whole_number(text: str, what: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}, which is a whole number") from None
 
 
 def _list() -> None:
@@ -93,14 +113,25 @@ def _list() -> None:
 def _obey(backend: Backend) -> None:
     # A terminal's Ctrl-C reaches this process too; it ends with its parent, which may still want its report.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for line in sys.stdin:
+    for line in sys.stdin.buffer:
         try:
-            command = json.loads(line)
-            if not isinstance(command, dict) or not isinstance(command.get("do"), str):
-                raise ValueError('a command is a JSON object with "do": its name')
-            _say({"result": backend.call(command.pop("do"), **command)})
+            command = _command(line)
+            do = command.pop("do")
+            if do == "close":
+                return
+            _say({"result": backend.call(do, **command)})
         except ValueError as error:
             _say({"error": str(error)})
+
+
+def _command(line: bytes) -> dict[str, Any]:
+    try:
+        command = json.loads(line)
+    except RecursionError:
+        raise ValueError("a command is not nested so deep") from None
+    if not isinstance(command, dict) or not isinstance(command.get("do"), str):
+        raise ValueError('a command is a JSON object with "do": its name')
+    return command
 
 
 def _wait(stop: threading.Event) -> None:

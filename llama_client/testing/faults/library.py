@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
-from typing import Literal
 
 from llama_client.testing.faults import answers, streams
-from llama_client.testing.faults.answers import Answering, Asked, limited, refused
+from llama_client.testing.faults.answers import limited, refused
+from llama_client.testing.faults.everyday import EVERYDAY
+from llama_client.testing.faults.row import Fault
 from llama_client.testing.loopback import (
-    Answer,
-    Received,
-    as_json,
     endless_head,
     garbage,
     hangup,
@@ -27,47 +24,6 @@ from llama_client.testing.loopback import (
 
 GOOD = "good"
 """The name of no fault: a good answer."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something that a server does wrong, or does oddly.
-
-    Attributes:
-        name: Its name, such as `429-integer`.
-        what: What the server does.
-        errors: The error classes of `llama_client` that an attempt may fail with, by name; empty: the answer is good.
-        statuses: The HTTP statuses that the client may see; None: it sees none.
-        answer: What makes the answer.
-        only: `stream` or `whole`, where it does not exist for the other.
-        wait_s: The least and the most seconds that the client is asked to wait; None: nothing is said.
-        weight: How often it is drawn, compared with others, where faults are drawn at a rate; 0: only where named.
-    """
-
-    name: str
-    what: str
-    errors: tuple[str, ...]
-    statuses: tuple[int | None, ...]
-    answer: Answering
-    only: Literal["stream", "whole"] | None = None
-    wait_s: tuple[float, float] | None = None
-    weight: float = 1.0
-
-    def __call__(self, received: Received) -> Answer:
-        """The answer to a request.
-
-        Args:
-            received: The request.
-        """
-        return self.answer(Asked.of(received))
-
-    def fits(self, *, streams: bool) -> bool:
-        """Whether it exists for streams, or for whole answers.
-
-        Args:
-            streams: Whether a stream is asked for.
-        """
-        return self.only in (None, "stream" if streams else "whole")
 
 
 def fault(name: str) -> Fault:
@@ -163,11 +119,8 @@ _REFUSALS = (
                   code="unsupported_parameter")),
     Fault("content-filter-refusal", "a content filter refuses the prompt", ("BadRequestError",), (400,),
           refused(400, "The response was filtered due to the content management policy.", code="content_filter")),
-    Fault("failed-generation", "the model wrote a broken tool call, as Groq tells it", ("GenerationFailedError",),
-          (400,), lambda asked: as_json(
-              {"error": {"message": "Failed to call a function.", "type": "invalid_request_error",
-                         "code": "tool_use_failed", "failed_generation": "<function=hum>no JSON</function>"}},
-              status=400)),
+    Fault("failed-generation", "the model wrote a broken tool call, as Groq or Ollama tells it",
+          ("GenerationFailedError", "ServerError"), (400, 500), answers.failed_generation),
     Fault("500", "an internal error", _SERVER, (500,), refused(500, _FAILED, _SERVER_ERROR), weight=3),
     Fault("500-empty", "an internal error without a body", _SERVER, (500,),
           answers.anyhow(whole(b"", status=500))),
@@ -220,7 +173,7 @@ _BODIES = (
     Fault("empty", "an empty body", _INVALID, (200,), answers.only(b"")),
     Fault("empty-object", "an empty object", _INVALID, (200,), answers.only(b"{}\n")),
     Fault("html-200", "a page of HTML with a good status, as a hotel's network sends it", _INVALID, (200,),
-          answers.only(b"<html><body>Welcome to the network of this hotel</body></html>\n")),
+          answers.page(200, "<html><body>Welcome to the network of this hotel</body></html>\n")),
     Fault("error-in-200", "an error in an HTTP 200", _SERVER, (200,), answers.error_in_200),
     Fault("not-gzip", "a body that is not compressed, though its headers say so", _INVALID, (200,), answers.not_gzip),
     Fault("wrong-content-type", "a good answer with the content type of something else", (), (200,),
@@ -271,7 +224,7 @@ _ODD = (
     Fault("slow-trickle", "a good answer, 50 ms between its pieces", (), (200,), streams.paced_by(0.05),
           weight=_SLOW),
     Fault("one-chunk", "a good stream that arrives in one piece", (), (200,), streams.in_one_chunk, only="stream"),
-    Fault("torn-utf8", "a good stream in scraps, which end within characters", (), (200,), streams.scraps,
+    Fault("torn-utf8", "a good stream in scraps, of which some end within a character", (), (200,), streams.scraps,
           only="stream"),
     Fault("keep-alives", "a good stream with comments (empty lines) between its events", (), (200,),
           streams.commented, only="stream"),
@@ -286,6 +239,6 @@ _ODD = (
 )  # fmt: skip
 
 FAULTS: dict[str, Fault] = {
-    fault.name: fault for fault in (*_LIMITS, *_REFUSALS, *_CONNECTIONS, *_BODIES, *_BROKEN_STREAMS, *_ODD)
+    fault.name: fault for fault in (*_LIMITS, *_REFUSALS, *_CONNECTIONS, *_BODIES, *_BROKEN_STREAMS, *_ODD, *EVERYDAY)
 }
 """Every fault, by name."""

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_client.testing.faults.answers import Asked
-from llama_client.testing.faults.library import FAULTS, GOOD, Fault, canonical, fault
+from llama_client.testing.faults.arguments import checked_name, checked_share
+from llama_client.testing.faults.library import FAULTS, GOOD, fault
+from llama_client.testing.faults.row import Fault
 from llama_client.testing.loopback import Answer, as_json, cut, paced
 
 # What is known of prompts is how often each was asked; the ones that were asked longest ago are forgotten.
@@ -30,14 +32,14 @@ class Rate:
     Attributes:
         share: Which share of the requests gets one.
         seed: Of the chance.
-        names: Which are drawn.
+        names: Which are drawn; empty: all but the very long ones.
         slow: Which share of the good answers comes late and in pieces.
         failing_prompts: Prompts that begin so get one each time, and none that has to be waited for; None: none does.
     """
 
     share: float
-    seed: int
-    names: Sequence[str]
+    seed: int = 0
+    names: Sequence[str] = ()
     slow: float = 0.0
     failing_prompts: str | None = None
 
@@ -83,11 +85,17 @@ class FaultPlan:
 
     def at_rate(self, rate: Rate) -> None:
         """The same, by chance."""
-        if not 0 <= rate.share <= 1 or not 0 <= rate.slow <= 1:
-            raise ValueError(f"a rate is a share from 0 to 1, not {rate.share} (slow: {rate.slow})")
+        checked_share(rate.share, "rate")
+        checked_share(rate.slow, "slow")
         names = [fault(name).name for name in rate.names] or [name for name, each in FAULTS.items() if each.weight]
         with self._lock:
             self._always, self._rate = GOOD, replace(rate, names=names)
+            self._asked.clear()
+
+    def begin_anew(self) -> None:
+        """Forgets what was asked how often, so that the same requests get the same again."""
+        with self._lock:
+            self._asked.clear()
 
     def deal(self, asked: Asked, named: str | None) -> Dealt:
         """What a request gets.
@@ -100,9 +108,11 @@ class FaultPlan:
             nth = self._count(asked) if asked.listing is None else 0
             rate = self._rate
             name = named or (self._next.popleft() if self._next and asked.listing is None else None)
-        chance = random.Random(f"{rate.seed if rate else 0}/{asked.dialect.kind}/{asked.prompt}/{nth}")  # noqa: S311
+        chance = random.Random(f"{rate.seed if rate else 0}/{asked.dialect.kind}/{asked.conversation}/{nth}")  # noqa: S311
         pieces = [f"{asked.dialect.kind} answers {asked.prompt} at try {nth}:"]
         pieces += [f" {word}" for word in chance.choices(_WORDS, k=chance.randrange(6))]
+        if all(map(str.isascii, pieces)):
+            pieces.append(" よく")  # what tears characters needs one
         asked = replace(asked, pieces=pieces, chance=chance)
         by_chance = name is None and rate is not None and asked.listing is None
         if by_chance:
@@ -113,10 +123,11 @@ class FaultPlan:
         if name == GOOD:
             good = _varied(asked, rate) if by_chance and rate is not None else asked.good()
             return Dealt(GOOD, "".join(pieces), good)
-        return Dealt(name, "".join(pieces), _played(FAULTS[name], asked))
+        found = FAULTS[name]
+        return Dealt(name, "".join(pieces) if found.text is None else found.text, _played(found, asked))
 
     def _count(self, asked: Asked) -> int:
-        key = asked.dialect.kind, asked.prompt
+        key = asked.dialect.kind, asked.conversation
         nth = self._asked.pop(key, 0) + 1
         self._asked[key] = nth
         if len(self._asked) > _MOST_PROMPTS:
@@ -124,17 +135,15 @@ class FaultPlan:
         return nth
 
 
-def checked_name(name: str) -> str:
-    """A name as `FAULTS` has it, or `GOOD`; ValueError: there is no such fault."""
-    return GOOD if canonical(name) == GOOD else fault(name).name
-
-
 def _played(found: Fault, asked: Asked) -> Answer:
-    if found.fits(streams=asked.streams):
+    if found.fits(streams=asked.streams, kind=asked.dialect.kind):
         return found.answer(asked)
     if asked.listing is not None:
         return asked.good()
-    wanted = "stream=true" if found.only == "stream" else "stream=false"
+    if not found.fits(streams=asked.streams):
+        wanted = "stream=true" if found.only == "stream" else "stream=false"
+    else:
+        wanted = f"the API of {' or '.join(found.kinds)}"
     return as_json({"error": {"message": f"the fault {found.name!r} needs {wanted}"}}, status=400)
 
 
@@ -142,7 +151,7 @@ def _drawn(asked: Asked, rate: Rate) -> str:
     is_doomed = rate.failing_prompts is not None and asked.prompt.startswith(rate.failing_prompts)
     if not is_doomed and asked.chance.random() >= rate.share:
         return GOOD
-    known = [each for name in rate.names if (each := FAULTS[name]).fits(streams=asked.streams)]
+    known = [each for name in rate.names if (each := FAULTS[name]).fits(streams=asked.streams, kind=asked.dialect.kind)]
     if is_doomed:
         known = [each for each in known if each.errors and not any(name in _NOT_FOR_DOOMED for name in each.errors)]
     # What is never drawn by itself is drawn where it was named.

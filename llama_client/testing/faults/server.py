@@ -7,8 +7,18 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from llama_client.testing.faults.backend import Backend, ProcessBackend, ThreadBackend
-from llama_client.testing.faults.plan import checked_name, tally
+from llama_client.testing.faults.arguments import (
+    checked_name,
+    checked_names,
+    checked_port,
+    checked_prefix,
+    checked_seed,
+    checked_share,
+    checked_wait,
+)
+from llama_client.testing.faults.backend import Backend, ThreadBackend
+from llama_client.testing.faults.plan import tally
+from llama_client.testing.faults.process import ProcessBackend
 
 Kind = Literal["groq", "together", "openai", "ollama"]
 KINDS: tuple[Kind, ...] = ("groq", "together", "openai", "ollama")
@@ -79,6 +89,7 @@ class FaultServer:
 
     Raises:
         OSError: The port is taken.
+        ValueError: The port is none.
         RuntimeError: Its process cannot be started.
 
     Example:
@@ -92,6 +103,7 @@ class FaultServer:
     """
 
     def __init__(self, *, process: bool = False, port: int = 0) -> None:
+        checked_port(port)
         self._backend: Backend = ProcessBackend(port) if process else ThreadBackend(port)
         self.url = self._backend.url
 
@@ -110,7 +122,7 @@ class FaultServer:
         Raises:
             ValueError: There is no such kind or fault.
         """
-        if kind not in _BASES:
+        if kind not in KINDS:
             raise ValueError(f"no kind is called {kind!r}: there are {', '.join(KINDS)}")
         return self.url + ("" if fault is None else f"/fault/{checked_name(fault)}") + _BASES[kind]
 
@@ -123,7 +135,7 @@ class FaultServer:
         Raises:
             ValueError: There is no such fault.
         """
-        self._backend.call("next", names=list(faults))
+        self._backend.call("next", names=checked_names(faults))
 
     def always(self, fault: str) -> None:
         """Gives this fault to every chat from now on.
@@ -134,7 +146,7 @@ class FaultServer:
         Raises:
             ValueError: There is no such fault.
         """
-        self._backend.call("always", name=fault)
+        self._backend.call("always", name=checked_name(fault))
 
     def at_rate(
         self,
@@ -147,8 +159,10 @@ class FaultServer:
     ) -> None:
         """Gives faults by chance from now on; the good answers come whole, in pieces, or in scraps.
 
-        What a chat gets depends on the seed, the dialect, the prompt and how often that dialect was asked this
-        prompt, and on nothing else: the same seed gives the same faults, in whichever order requests arrive.
+        What a chat gets depends on the seed, the dialect, its whole list of messages, how often that dialect was asked
+        with the same messages since this call or `clear`, and on whether a stream was asked for, which some faults
+        need. In whichever order different chats arrive, the same seed gives them the same faults; chats that are the
+        same are counted in the order in which they arrive.
 
         Args:
             rate: Which share of the chats gets one, from 0 to 1.
@@ -161,7 +175,12 @@ class FaultServer:
             ValueError: There is no such fault, or the rate is none.
         """
         self._backend.call(
-            "at_rate", share=rate, seed=seed, names=list(faults), slow=slow, failing_prompts=failing_prompts
+            "at_rate",
+            share=checked_share(rate, "rate"),
+            seed=checked_seed(seed),
+            names=checked_names(faults),
+            slow=checked_share(slow, "slow"),
+            failing_prompts=checked_prefix(failing_prompts),
         )
 
     def report(self) -> FaultReport:
@@ -171,19 +190,22 @@ class FaultServer:
         return FaultReport(requests=requests, **report)
 
     def clear(self) -> None:
-        """Forgets what it has seen; what is planned stays."""
+        """Forgets what it has seen, and how often it was asked the same; what is planned stays."""
         self._backend.call("clear")
 
     def wait_until_idle(self, within_s: float = 5.0) -> bool:
         """Waits until clients have closed their connections.
 
         Args:
-            within_s: The longest wait in seconds.
+            within_s: The longest wait in seconds, from 0 to 86,400.
 
         Returns:
             Whether all are closed.
+
+        Raises:
+            ValueError: The wait is none.
         """
-        return bool(self._backend.call("wait_until_idle", within_s=within_s))
+        return bool(self._backend.call("wait_until_idle", within_s=checked_wait(within_s)))
 
     def close(self) -> None:
         """Ends it, with whatever it is still sending."""

@@ -34,7 +34,7 @@ def failed(*, after_content: bool) -> Answering:
 
     def answer(asked: Asked) -> Answer:
         before = asked.events() if after_content else [asked.dialect.preamble()]
-        error = asked.dialect.event(error_body(asked, "The model crashed.", "internal_error"))
+        error = asked.dialect.error_event(error_body(asked, "The model crashed.", "internal_error"))
         return _at_once(asked, asked.stream([*before, error]))
 
     return answer
@@ -46,7 +46,7 @@ def garbled(*, after_content: bool) -> Answering:
     def answer(asked: Asked) -> Answer:
         event = asked.dialect.frame(b"{no json")
         before = asked.events() if after_content else [asked.dialect.preamble()]
-        return asked.stream([*before, event, *(asked.dialect.ending() if after_content else [])])
+        return asked.stream([*before, event, *(asked.ending() if after_content else [])])
 
     return answer
 
@@ -57,26 +57,27 @@ def paced_by(delay_s: float, *, first_s: float = 0.0) -> Answering:
 
 
 def scraps(asked: Asked) -> Answer:
-    """The good answer in pieces that end anywhere, also within a character."""
-    pieces = [*asked.events(), *asked.dialect.ending()]
-    return asked.stream(cut(b"".join(pieces), _SCRAP_BYTES))
+    """The good answer in pieces that end anywhere, at least once within a character, where there is one to cut."""
+    body = b"".join([*asked.events(), *asked.ending()])
+    ways = ([body[:start], *cut(body[start:], _SCRAP_BYTES)] for start in range(_SCRAP_BYTES))
+    return asked.stream(next((way for way in ways if any(map(_begins_within, way))), cut(body, _SCRAP_BYTES)))
 
 
 def commented(asked: Asked) -> Answer:
     """The good answer with what keeps a connection open between its events: comments, or empty lines."""
     noise = b"\n" if asked.dialect.is_ndjson else b": keep-alive\n\n"
-    pieces = [*asked.events(), *asked.dialect.ending()]
+    pieces = [*asked.events(), *asked.ending()]
     return asked.stream([noise, *(part for piece in pieces for part in (piece, noise))])
 
 
 def with_crlf(asked: Asked) -> Answer:
     """The good answer, with the line ends of Windows."""
-    return asked.stream([piece.replace(b"\n", b"\r\n") for piece in [*asked.events(), *asked.dialect.ending()]])
+    return asked.stream([piece.replace(b"\n", b"\r\n") for piece in [*asked.events(), *asked.ending()]])
 
 
 def without_done(asked: Asked) -> Answer:
     """The good answer without the `[DONE]` at its end; of Ollama's, without the last line end."""
-    ending = asked.dialect.ending()
+    ending = asked.ending()
     return asked.stream([*asked.events(), *([ending[0].rstrip()] if asked.dialect.is_ndjson else ending[:-1])])
 
 
@@ -102,7 +103,7 @@ def with_usage_twice(asked: Asked) -> Answer:
 
 def with_two_finishes(asked: Asked) -> Answer:
     """The good answer, with two ends."""
-    ending = asked.dialect.ending()
+    ending = asked.ending()
     return asked.stream([*asked.events(), ending[0], *ending])
 
 
@@ -119,7 +120,7 @@ def finished_by(reason: str) -> Answering:
             return as_json(document)
         if asked.dialect.is_ndjson:
             return asked.stream([*asked.events(), _last(asked, lambda line: line.update(done_reason=reason))])
-        finish, *more = asked.dialect.ending()
+        finish, *more = asked.ending()
         return asked.stream([*asked.events(), finish.replace(b'"stop"', json.dumps(reason).encode()), *more])
 
     return answer
@@ -127,7 +128,7 @@ def finished_by(reason: str) -> Answering:
 
 def in_one_chunk(asked: Asked) -> Answer:
     """The good stream, all of it at once."""
-    return streamed([b"".join([*asked.events(), *asked.dialect.ending()])], headers=asked.dialect.stream_headers)
+    return streamed([b"".join([*asked.events(), *asked.ending()])], headers=asked.dialect.stream_headers)
 
 
 def _at_once(asked: Asked, answer: Answer) -> Answer:
@@ -135,8 +136,13 @@ def _at_once(asked: Asked, answer: Answer) -> Answer:
     return Answer([answer.content], answer.then) if asked.chance.random() < 0.5 else answer
 
 
+def _begins_within(piece: bytes) -> bool:
+    """Whether a piece begins within a character."""
+    return piece[:1] >= b"\x80" and piece[:1] < b"\xc0"
+
+
 def _last(asked: Asked, change: Callable[[dict[str, Any]], object]) -> bytes:
     """The last line of a stream of Ollama's, changed."""
-    line = json.loads(asked.dialect.ending()[-1])
+    line = json.loads(asked.ending()[-1])
     change(line)
     return asked.dialect.event(line)

@@ -19,8 +19,9 @@ from llama_client.testing.loopback.answers import (
     streamed,
     whole,
 )
+from llama_client.testing.loopback.ports import closed_port
 from llama_client.testing.loopback.requests import Received, read_head
-from llama_client.testing.loopback.server import WireServer, closed_port
+from llama_client.testing.loopback.server import WireServer
 
 __all__ = [
     "Answer",

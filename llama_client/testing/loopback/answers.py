@@ -152,6 +152,15 @@ def cut(data: bytes, size: int) -> list[bytes]:
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
+def head_of(answer: Answer) -> Iterator[bytes | float]:
+    """The pieces of an answer up to the end of its headers."""
+    for piece in answer.pieces:
+        if isinstance(piece, bytes) and b"\r\n\r\n" in piece:
+            yield piece[: piece.index(b"\r\n\r\n") + 4]
+            return
+        yield piece
+
+
 def _chunk(piece: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(piece), piece)
 

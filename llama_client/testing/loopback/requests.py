@@ -31,8 +31,11 @@ class Received:
 
     @property
     def json(self) -> Any:
-        """The body, parsed."""
-        return json.loads(self.body)
+        """The body, parsed; ValueError: it is no JSON, or nested too deep to be read."""
+        try:
+            return json.loads(self.body)
+        except RecursionError:
+            raise ValueError("the body is nested too deep") from None
 
 
 def read_head(head: bytes) -> tuple[str, str, dict[str, str]]:
@@ -59,11 +62,15 @@ class RequestReader:
 
     Args:
         connection: The connection.
+
+    Attributes:
+        is_last: Whether the client takes no further answer on this connection after the last request's.
     """
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._buffer = b""
+        self._buffer = bytearray()
+        self.is_last = False
 
     def next(self) -> Received | None:
         """The next request; None: the client closed instead.
@@ -72,47 +79,65 @@ class RequestReader:
             MalformedRequestError: It is no HTTP, or too long.
             ConnectionError: The client closed within it.
         """
-        while b"\r\n\r\n" not in self._buffer:
-            data = self._connection.recv(1 << 16)
-            self._buffer += data
-            if self._buffer and (not data or not self._may_begin()):
-                raise MalformedRequestError(self._buffer)
-            if not data:
-                return None
-        start, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        start = self._head()
+        if start is None:
+            return None
         try:
             method, path, headers = read_head(start)
-            if headers.get("transfer-encoding", "").lower() == "chunked":
-                body = self._chunks()
-            else:
-                body = self._exactly(int(headers.get("content-length", "0")))
+            self.is_last = _is_last(start, headers)
+            body = self._body(headers)
         except ValueError:
             raise MalformedRequestError(start) from None
         return Received(method, path, headers, body)
 
+    def _head(self) -> bytes | None:
+        searched = 0
+        while (end := self._buffer.find(b"\r\n\r\n", searched)) < 0:
+            searched = max(0, len(self._buffer) - 3)
+            data = self._connection.recv(1 << 16)
+            self._buffer += data
+            # Some clients end a body with a line end that it does not count.
+            while not searched and self._buffer.startswith(b"\r\n"):
+                del self._buffer[:2]
+            if self._buffer and (not data or not self._may_begin()):
+                raise MalformedRequestError(bytes(self._buffer))
+            if not data:
+                return None
+        return self._taken(end + 4)[:-4]
+
+    def _body(self, headers: dict[str, str]) -> bytes:
+        length = int(headers.get("content-length", "0"))
+        is_chunked = headers.get("transfer-encoding", "").lower() == "chunked"
+        if headers.get("expect", "").lower() == "100-continue" and not self._buffer and (length or is_chunked):
+            self._connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return self._chunks() if is_chunked else self._exactly(length)
+
     def _may_begin(self) -> bool:
         """A request of HTTP begins with a word in capitals; a TLS handshake, say, does not."""
-        return self._buffer[:1].isupper() and len(self._buffer) <= MAX_HEAD_BYTES
+        return (self._buffer[:1].isupper() or self._buffer == b"\r") and len(self._buffer) <= MAX_HEAD_BYTES
 
     def _exactly(self, length: int) -> bytes:
         if not 0 <= length <= _MAX_BODY_BYTES:
             raise ValueError("a body of a length that is not read")
         while len(self._buffer) < length:
             self._more()
-        taken, self._buffer = self._buffer[:length], self._buffer[length:]
+        return self._taken(length)
+
+    def _taken(self, length: int) -> bytes:
+        taken = bytes(memoryview(self._buffer)[:length])
+        del self._buffer[:length]
         return taken
 
     def _chunks(self) -> bytes:
-        body = b""
+        body = bytearray()
         while True:
-            while b"\r\n" not in self._buffer:
+            while (end := self._buffer.find(b"\r\n")) < 0:
                 self._more()
-            line, _, self._buffer = self._buffer.partition(b"\r\n")
-            size = int(line, 16)
+            size = int(self._taken(end + 2), 16)
             piece = self._exactly(size + 2)
             if size == 0:
-                return body
-            body += piece[:-2]
+                return bytes(body)
+            body += memoryview(piece)[:-2]
             if len(body) > _MAX_BODY_BYTES:
                 raise ValueError("a body that is not read further")
 
@@ -121,3 +146,10 @@ class RequestReader:
         if not data:
             raise ConnectionError("the client closed within a request")
         self._buffer += data
+
+
+def _is_last(head: bytes, headers: dict[str, str]) -> bool:
+    """Whether the client closes, or wants closed, the connection after the answer."""
+    wishes = {wish.strip().lower() for wish in headers.get("connection", "").split(",")}
+    is_old = head.partition(b"\r\n")[0].endswith(b"HTTP/1.0")
+    return "close" in wishes or (is_old and "keep-alive" not in wishes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import select
+import selectors
 import socket
 import ssl
 import struct
@@ -11,10 +11,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 from llama_client.errors import ProviderError
 from llama_client.providers.http.http1 import ReadTimeoutError, WireError
@@ -25,12 +25,13 @@ from llama_client.testing.loopback.answers import (
     Then,
     as_json,
     head,
+    head_of,
     refusal,
     silence,
 )
+from llama_client.testing.loopback.kept import Kept
 from llama_client.testing.loopback.requests import MAX_HEAD_BYTES, MalformedRequestError, Received, RequestReader
 
-_T = TypeVar("_T")
 # Systems other than Linux throw away what was received and not yet read when RST arrives: the client gets time to read.
 _BEFORE_RESET_S = 0.0 if sys.platform == "linux" else 0.05
 # Closing throws away what is unsent and tells the peer by RST.
@@ -38,17 +39,10 @@ _LINGER_NOT = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 _POLL_S = 0.02
 # A busy machine may take long.
 _PATIENCE_S = 60.0
-# A server that runs for days keeps the last so many requests.
-_MOST_KEPT = 10_000
-
-
-class _Kept(list[_T]):
-    """The last things that were appended."""
-
-    def append(self, item: _T) -> None:
-        if len(self) >= _MOST_KEPT:
-            del self[0]
-        super().append(item)
+# The system takes as many of these as it allows.
+_BACKLOG = 4096
+# Unlike select(), poll() takes descriptors of any number; Windows has only select(), whose limit is another one.
+_Selector: Callable[[], selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 class WireServer:
@@ -68,6 +62,8 @@ class WireServer:
         closed_early: Set once a client has closed a connection while its answer was under way.
         early_closes: How often that happened.
         overran: Set where a client took all of an endless answer that this server was willing to send.
+        failures: What the function raised, or an answer's pieces: the last 10,000. The request gets a status of 500
+            with its text, and the end of the server's `with` block raises the first one.
     """
 
     def __init__(
@@ -79,12 +75,13 @@ class WireServer:
         port: int = 0,
         provider: str | None = None,
     ) -> None:
-        self.requests: list[Received] = _Kept()
-        self.malformed: list[bytes] = _Kept()
+        self.requests: list[Received] = Kept()
+        self.malformed: list[bytes] = Kept()
         self.closed_early = threading.Event()
         self.early_closes = 0
         self.accepted = 0
         self.overran = threading.Event()
+        self.failures: list[Exception] = Kept()
         self._answers = answers
         self._provider = provider
         self._queue: deque[Answer] = deque()
@@ -94,7 +91,7 @@ class WireServer:
         self._lock = threading.Condition()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self._accepting = threading.Thread(target=self._accept, name="loopback-accept", daemon=True)
@@ -132,8 +129,11 @@ class WireServer:
         """Closes every connection and waits for every thread."""
         self._closing.set()
         # Closing a listening socket does not wake the thread that accepts on it; a connection does, everywhere.
-        with suppress(OSError):
+        try:
             socket.create_connection(("127.0.0.1", self.port), timeout=_PATIENCE_S).close()
+        except OSError:  # no descriptor is left, say
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
         self._accepting.join(_PATIENCE_S)
         self._listener.close()
         with self._lock:
@@ -152,10 +152,17 @@ class WireServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if error is None and self.failures:
+            raise self.failures[0]
 
     def _accept(self) -> None:
         while True:
-            connection, _ = self._listener.accept()
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # no descriptor is left, for now, or the client has gone
+                if self._closing.wait(_POLL_S):
+                    return
+                continue
             if self._closing.is_set():
                 connection.close()
                 return
@@ -166,22 +173,30 @@ class WireServer:
             thread = threading.Thread(target=self._serve, args=(connection,), name="loopback", daemon=True)
             with self._lock:
                 self._open.add(connection)
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no thread left
+                self._forget(connection)
+                continue
+            with self._lock:
                 self._threads = [running for running in self._threads if running.is_alive()] + [thread]
-            thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with suppress(OSError):  # the client went away, or wanted no TLS, or the server is closing
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if self._tls is not None:
                     connection = self._shake_hands(connection, self._tls)
                 self._converse(connection)
         finally:
-            # Closed before it is forgotten, so that no open connections means none.
-            connection.close()
-            with self._lock:
-                self._open.discard(connection)
-                self._lock.notify_all()
+            self._forget(connection)
+
+    def _forget(self, connection: socket.socket) -> None:
+        # Closed before it is forgotten, so that no open connections means none.
+        connection.close()
+        with self._lock:
+            self._open.discard(connection)
+            self._lock.notify_all()
 
     def _shake_hands(self, connection: socket.socket, tls: ssl.SSLContext) -> socket.socket:
         connection.settimeout(_PATIENCE_S)
@@ -208,7 +223,10 @@ class WireServer:
                 return
             self.requests.append(received)
             answer = self._answer_to(received)
-            if not self._send(connection, answer) or not self._end(connection, answer.then):
+            then: Then = "close" if reader.is_last and answer.then == "keep" else answer.then
+            if not self._send(connection, answer, has_body=received.method != "HEAD") or not self._end(
+                connection, then
+            ):
                 return
 
     def _answer_to(self, received: Received) -> Answer:
@@ -216,20 +234,27 @@ class WireServer:
             try:
                 return self._answers(received if self._provider is None else replace(received, provider=self._provider))
             except ProviderError as error:
+                # Of a script, which remembers it.
                 return refusal(error)
             except ReadTimeoutError:
                 return silence()
             except WireError:
                 # As near to a server that is not there as one that was reached can be.
                 return Answer((), "reset")
+            except Exception as error:  # noqa: BLE001 - a test's own; it is raised where the test ends
+                self.failures.append(error)
+                return as_json({"error": {"message": f"{type(error).__name__}: {error}"}}, status=500)
         if self._queue:
             return self._queue.popleft()
         return as_json({"error": f"the test has no answer to {received.method} {received.path}"}, status=500)
 
-    def _send(self, connection: socket.socket, answer: Answer) -> bool:
-        """Sends all pieces; False where the client went away meanwhile."""
+    def _send(self, connection: socket.socket, answer: Answer, *, has_body: bool = True) -> bool:
+        """Sends all pieces; False where the client went away meanwhile, or where they fail."""
         sent = 0
-        for piece in answer.pieces:
+        pieces = iter(answer.pieces if has_body else head_of(answer))
+        while (piece := self._piece(pieces)) is not None:
+            if isinstance(piece, Exception):
+                return False
             if not isinstance(piece, bytes):
                 if self._is_gone(connection, piece):
                     return self._went_early()
@@ -243,6 +268,14 @@ class WireServer:
                 return self._went_early()
             sent += len(piece)
         return True
+
+    def _piece(self, pieces: Iterator[bytes | float]) -> bytes | float | Exception | None:
+        """The next one; None: there is none."""
+        try:
+            return next(pieces, None)
+        except Exception as error:  # noqa: BLE001 - a test's own
+            self.failures.append(error)
+            return error
 
     def _end(self, connection: socket.socket, then: Then) -> bool:
         """Does with the connection what comes after an answer; tells whether it serves on."""
@@ -268,8 +301,10 @@ class WireServer:
         if isinstance(connection, ssl.SSLSocket):
             self._closing.wait(within_s)
             return False
-        if not select.select([connection], [], [], within_s)[0]:
-            return False
+        with _Selector() as selector:
+            selector.register(connection, selectors.EVENT_READ)
+            if not selector.select(within_s):
+                return False
         try:
             if not connection.recv(1, socket.MSG_PEEK):
                 return True
@@ -283,11 +318,3 @@ class WireServer:
             self.early_closes += 1
             self.closed_early.set()
         return False
-
-
-@contextmanager
-def closed_port() -> Iterator[str]:
-    """The address of a port that nothing listens at, and that no other program can take meanwhile."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
