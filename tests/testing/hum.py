@@ -76,8 +76,10 @@ class HumCodec(PlainCodec):
 
     def encode(self, call: ProviderCall) -> HttpCall:
         request = call.request
-        body: dict[str, Any] = {"model": call.model, "hear": str(request.messages[-1].content), "live": request.stream}
-        body |= {"heat": request.temperature, "most": request.max_tokens}
+        hear = [message.model_dump(mode="json", exclude_none=True) for message in request.messages]
+        body: dict[str, Any] = {"model": call.model, "hear": hear, "live": request.stream}
+        given = {"heat": request.temperature, "most": request.max_tokens}
+        body |= {name: value for name, value in given.items() if value is not None}
         if request.tools:
             body["tools"] = [tool.model_dump(mode="json") for tool in request.tools]
         return HttpCall("hum", json.dumps(body).encode(), {})

@@ -82,7 +82,8 @@ def concurrent_calls_do_not_mix(bench: Bench) -> None:
     asked, begun = _All(_AT_ONCE), _All(_AT_ONCE)
 
     def answer(received: Received) -> Answer:
-        names = [f"call-{number}" for number in range(_AT_ONCE) if f"{PROMPT}-{number}".encode() in received.body]
+        body = bench.spoken.body_of(received)
+        names = [f"call-{number}" for number in range(_AT_ONCE) if f"{PROMPT}-{number}".encode() in body]
         if len(names) != 1:
             return as_json({"error": {"message": "a request holds the prompts of several calls"}}, status=400)
         asked.another()

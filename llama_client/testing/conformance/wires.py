@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llama_client.testing.conformance.said import Feature, Refusal, Said
+from llama_client.testing.loopback import Answer, Received, as_json
 from llama_client.testing.wire_format import JSON, SSE, OpenAIFormat
 
 ALL_FEATURES: frozenset[Feature] = frozenset(
@@ -65,6 +67,32 @@ class Wire(ABC):
             said: The answer.
         """
         return [self.whole(said)]
+
+    def is_chat(self, received: Received) -> bool:
+        """Whether a request asks for an answer; by default each `POST` does.
+
+        Args:
+            received: The request.
+        """
+        return received.method == "POST"
+
+    def answer_other(self, received: Received) -> Answer:
+        """The answer to a request that does not ask for one, such as that for a token; by default status 404.
+
+        Args:
+            received: The request.
+        """
+        return as_json({"error": "not found"}, status=404)
+
+    def body_of(self, received: Received) -> bytes:
+        """A request's body as texts are looked for in it; by default without gzip or deflate.
+
+        Args:
+            received: The request.
+        """
+        if received.headers.get("content-encoding") in {"gzip", "deflate"}:
+            return zlib.decompress(received.body, wbits=zlib.MAX_WBITS | 32)
+        return received.body
 
     def malformed_piece(self) -> bytes:
         """A part of a stream that cannot be read."""
