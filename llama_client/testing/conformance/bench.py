@@ -99,7 +99,7 @@ class Bench:
         return {
             "default_model": f"{self.name}/{self.wire.model}",
             "providers": {self.name: table},
-            "routing": {"retries": 0},
+            "routing": {"retries": 0, **({} if silence_s is None else {"stall_s": silence_s})},
             "ledger": {"enabled": False},
         }
 

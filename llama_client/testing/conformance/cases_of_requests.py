@@ -206,5 +206,6 @@ def _logged() -> Iterator[io.StringIO]:
 
 CASES: tuple[Case, ...] = (
     parameters_are_sent_or_refused, tools_and_schemas_are_sent_or_refused, what_it_cannot_is_refused,
-    model_and_messages_are_sent, every_message_is_sent, calls_and_results_of_tools_are_sent, one_request_an_answer, the_key_is_shown_to_nobody,
+    model_and_messages_are_sent, every_message_is_sent,
+    calls_and_results_of_tools_are_sent, one_request_an_answer, the_key_is_shown_to_nobody,
 )  # fmt: skip

@@ -42,9 +42,7 @@ def registered(row: Service) -> Iterator[str]:
             yield row.name
         return
     if row.name in SERVICES:
-        raise ValueError(
-            f"a built-in service is named {row.name!r}, so clients would not ask the row: name it otherwise"
-        )
+        raise ValueError(f"a built-in service is named {row.name!r}, and clients ask that: name the row otherwise")
     before = services._entry_points
     entries = {**before(), row.name: _Beside(replace(row))}
     services._entry_points = lambda: entries  # type: ignore[assignment]
