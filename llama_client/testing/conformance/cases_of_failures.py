@@ -224,7 +224,7 @@ def stall_midway_is_a_timeout(bench: Bench) -> None:
 
 @case("A client lives on after an error.", needs=["errors"])
 def next_answer_after_failures(bench: Bench) -> None:
-    bench.says(Refusal(500, _MESSAGE), hangup(), Said(("Hello",)))
+    bench.says(Refusal(500, _MESSAGE), Refusal(401, _MESSAGE), Said(("Hello",)))
     *failures, answer = bench.ask_times(3)
     for outcome in failures:
         outcome.failed()
