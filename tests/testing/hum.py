@@ -41,6 +41,10 @@ class HumWire(Wire):
 
     can = _CAN
 
+    def written(self, parameter: str, value: Any) -> Mapping[str, Any]:
+        names = {"temperature": "heat", "max_tokens": "most"}
+        return {names[parameter]: value} if parameter in names else super().written(parameter, value)
+
     def whole(self, said: Said) -> bytes:
         calls = [{"id": call.id, "name": call.name, "arguments": call.whole_arguments} for call in said.calls]
         body = {"says": said.text, "thinks": "".join(said.reasoning), "calls": calls, "why": said.finish_reason}

@@ -33,7 +33,15 @@ _PARAMETERS: dict[str, tuple[Any, ...]] = {
     "repetition_penalty": (1.1875,),
     "logit_bias": ({"98765": 3.0},),
 }
-_MARKS = {"stop": "end-of-the-suite", "logit_bias": "98765"}
+_SETTINGS: dict[str, Any] = {
+    "tool_choice": "required",
+    "parallel_tool_calls": False,
+    "logprobs": True,
+    "service_tier": "flex",
+    "reasoning_effort": "low",
+    "extra_body": {"setting_of_the_suite": "as-it-is"},
+}
+_OF_TOOLS = ("tool_choice", "parallel_tool_calls")
 _SCHEMA = {
     "type": "json_schema",
     "json_schema": {"name": "suite", "schema": {"type": "object", "properties": {"of_the_suite": {"type": "string"}}}},
@@ -43,9 +51,18 @@ _SCHEMA = {
 @case("A parameter that is dropped in silence makes another answer than the one that was asked for.", engine=MODES)
 def parameters_are_sent_or_refused(bench: Bench) -> None:
     for name, (value,) in _PARAMETERS.items():
-        mark = _MARKS.get(name, json.dumps(value))
         outcome = bench.ask(Said(("Hello",)), **{name: value})
-        _expect_sent_or_refused(bench, outcome, name, mark)
+        _expect_sent_or_refused(bench, outcome, name, value=value)
+
+
+@case("A setting that is dropped in silence makes another answer, or another price.", engine=MODES)
+def settings_are_sent_or_refused(bench: Bench) -> None:
+    for name, value in _SETTINGS.items():
+        tools = {"tools": TOOLS[:1]} if name in _OF_TOOLS else {}
+        outcome = bench.ask(Said(("Hello",)), **{name: value}, **tools)
+        if isinstance(outcome.error, UnsupportedFeatureError) and outcome.error.param in {"tools", "logprobs"}:
+            continue
+        _expect_sent_or_refused(bench, outcome, name, value=value)
 
 
 @case("A program that gave tools or a schema waits for calls and objects.", engine=MODES)
@@ -129,6 +146,7 @@ def the_key_is_shown_to_nobody(bench: Bench) -> None:
                 )
             )
         )
+    outcomes[0].answered()
     shown = [text for outcome in outcomes for text in _shown(outcome)] + [log.getvalue(), bench.clients_shown]
     leaks = [text for text in shown if KEY in text]
     demand(not leaks, "no key in errors, representations, answers and logs", (leaks or [""])[0][:160])
@@ -148,7 +166,7 @@ def _expect_messages(bench: Bench, outcome: Outcome, anywhere: Sequence[str], in
     expect("the order of the messages", list(in_order), sorted(in_order, key=sent.index))
 
 
-def _expect_sent_or_refused(bench: Bench, outcome: Outcome, name: str, mark: str) -> None:
+def _expect_sent_or_refused(bench: Bench, outcome: Outcome, name: str, mark: str = "", *, value: Any = None) -> None:
     error = outcome.error
     if isinstance(error, UnsupportedFeatureError):
         expect("the parameter of the error", name, error.param)
@@ -161,8 +179,34 @@ def _expect_sent_or_refused(bench: Bench, outcome: Outcome, name: str, mark: str
     if isinstance(bench.wire, Engine) or any(name in warning for warning in reply.warnings):
         return
     body = _text_of(bench, bench.received)
-    if mark not in body:
+    if mark not in body if value is None else not _is_written(bench, name, value):
         raise UnmetError(f"expected {name} in the request or an UnsupportedFeatureError, got neither: {body[:160]}")
+
+
+def _is_written(bench: Bench, name: str, value: Any) -> bool:
+    """Whether a request has the parameter under a key that says so; a body that is no JSON need only hold the value."""
+    written = bench.spoken.written(name, value)
+    for received in bench.received:
+        body = bench.spoken.body_of(received)
+        try:
+            parsed = json.loads(body)
+        except ValueError:
+            return any(str(each) in body.decode("utf-8", "replace") for each in written.values())
+        wanted = {(_plain_key(key), _plain_value(each)) for key, each in written.items()}
+        if wanted.intersection(_pairs(parsed)):
+            return True
+    return False
+
+
+def _pairs(value: Any) -> Iterator[tuple[str, str]]:
+    """Each key of a JSON value with what is under it, at any depth."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield _plain_key(key), _plain_value(each)
+            yield from _pairs(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _pairs(each)
 
 
 def _text_of(bench: Bench, received: list[Received]) -> str:
@@ -191,6 +235,15 @@ def _shown(outcome: Outcome) -> Iterator[str]:
     yield repr(outcome.chunks)
 
 
+def _plain_value(value: Any) -> str:
+    """As JSON; some services write 1 for true."""
+    return json.dumps(int(value) if isinstance(value, bool) else value)
+
+
+def _plain_key(key: str) -> str:
+    return key.replace("_", "").replace("-", "").lower()
+
+
 @contextmanager
 def _logged() -> Iterator[io.StringIO]:
     log, root = io.StringIO(), logging.getLogger()
@@ -205,7 +258,8 @@ def _logged() -> Iterator[io.StringIO]:
 
 
 CASES: tuple[Case, ...] = (
-    parameters_are_sent_or_refused, tools_and_schemas_are_sent_or_refused, what_it_cannot_is_refused,
+    parameters_are_sent_or_refused, settings_are_sent_or_refused,
+    tools_and_schemas_are_sent_or_refused, what_it_cannot_is_refused,
     model_and_messages_are_sent, every_message_is_sent,
     calls_and_results_of_tools_are_sent, one_request_an_answer, the_key_is_shown_to_nobody,
 )  # fmt: skip

@@ -21,6 +21,16 @@ ALL_FEATURES: frozenset[Feature] = frozenset(
 """Every `Feature`."""
 
 
+_OTHER_NAMES = {
+    "max_tokens": ("max_completion_tokens", "max_output_tokens", "max_new_tokens", "num_predict"),
+    "stop": ("stop_sequences",),
+    "repetition_penalty": ("repeat_penalty",),
+    "tool_choice": ("tool_config",),
+    "seed": ("random_seed",),
+    "reasoning_effort": ("effort", "think"),
+}
+
+
 class Wire(ABC):
     """How a service writes its answers. Derive from it, and write `whole`; `pieces` too where the service streams.
 
@@ -93,6 +103,25 @@ class Wire(ABC):
         if received.headers.get("content-encoding") in {"gzip", "deflate"}:
             return zlib.decompress(received.body, wbits=zlib.MAX_WBITS | 32)
         return received.body
+
+    def written(self, parameter: str, value: Any) -> Mapping[str, Any]:
+        """The keys and values of a request's JSON that hold a parameter; one of them suffices, at any depth.
+
+        Upper case, `_` and `-` in keys do not matter. By default the parameter's own name, and names that are usual.
+
+        Args:
+            parameter: Its name in `create`.
+            value: Its value there.
+
+        Example:
+            def written(self, parameter: str, value: Any) -> Mapping[str, Any]:
+                if parameter == "temperature":
+                    return {"heat": f"{100 * value:.0f}%"}
+                return super().written(parameter, value)
+        """
+        if parameter == "extra_body":
+            return dict(value)
+        return dict.fromkeys((parameter, *_OTHER_NAMES.get(parameter, ())), value)
 
     def malformed_piece(self) -> bytes:
         """A part of a stream that cannot be read."""
