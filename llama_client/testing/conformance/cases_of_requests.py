@@ -58,8 +58,8 @@ def parameters_are_sent_or_refused(bench: Bench) -> None:
 @case("A setting that is dropped in silence makes another answer, or another price.", engine=MODES)
 def settings_are_sent_or_refused(bench: Bench) -> None:
     for name, value in _SETTINGS.items():
-        tools = {"tools": TOOLS[:1]} if name in _OF_TOOLS else {}
-        outcome = bench.ask(Said(("Hello",)), **{name: value}, **tools)
+        params: dict[str, Any] = {name: value, **({"tools": TOOLS[:1]} if name in _OF_TOOLS else {})}
+        outcome = bench.ask(Said(("Hello",)), **params)
         if isinstance(outcome.error, UnsupportedFeatureError) and outcome.error.param in {"tools", "logprobs"}:
             continue
         _expect_sent_or_refused(bench, outcome, name, value=value)
