@@ -47,6 +47,7 @@ class Bench:
         first_chunk: Called with the first chunk of each stream.
         hold: What the reader of a stream waits for after its first chunk; None: nothing.
         loop: The event loop, in async modes.
+        broken: What a wire raised while the server asked it.
         clients_shown: What a client's representation says.
     """
 
@@ -61,6 +62,7 @@ class Bench:
         self.hold: threading.Event | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.clients_shown = ""
+        self.broken: Exception | None = None
         self._script: Callable[[Received], Answer] = lambda _: as_json({}, status=500)
         self.server = WireServer(self._play)
 
@@ -246,7 +248,11 @@ class Bench:
         self.received.append(received)
         if not self.streams:
             self.begun.set()
-        return self._script(received)
+        try:
+            return self._script(received)
+        except Exception as error:  # noqa: BLE001 - of the author's wire; raised where the case runs
+            self.broken = error
+            return as_json({}, status=500)
 
 
 def _bytes(wire: Wire, method: str, written: object) -> bytes:

@@ -212,7 +212,10 @@ def _closed(bench: Bench) -> Outcome:
 
         def close() -> None:
             bench.begun.wait(bench.patience_s)
-            client.close()
+            try:
+                client.close()
+            except Exception as error:  # noqa: BLE001 - raised where the case runs
+                bench.broken = error
             _given_up(bench)
 
         closer = threading.Thread(target=close, name="loopback-closer")

@@ -118,8 +118,9 @@ def run_case(case: Case, bench: Bench) -> Result:
     """What becomes of one case in the mode of a bench."""
     if (why_not := case.why_not(bench.wire, bench.mode)) is not None:
         return Result(case.name, bench.mode, "does not apply", why_not)
+    bench.broken = None
     try:
-        case.run(bench)
+        _run(case, bench)
     except NotAskedError as reason:
         return Result(case.name, bench.mode, "does not apply", str(reason))
     except UnmetError as unmet:
@@ -127,6 +128,14 @@ def run_case(case: Case, bench: Bench) -> Result:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - of the author's code: the other cases still run
         return Result(case.name, bench.mode, "failed", in_words(error), case.why)
     return Result(case.name, bench.mode, "passed")
+
+
+def _run(case: Case, bench: Bench) -> None:
+    try:
+        case.run(bench)
+    finally:
+        if bench.broken is not None:
+            raise bench.broken
 
 
 @contextmanager
