@@ -41,6 +41,10 @@ class HumWire(Wire):
 
     can = _CAN
 
+    def written(self, parameter: str, value: Any) -> Mapping[str, Any]:
+        names = {"temperature": "heat", "max_tokens": "most"}
+        return {names[parameter]: value} if parameter in names else super().written(parameter, value)
+
     def whole(self, said: Said) -> bytes:
         calls = [{"id": call.id, "name": call.name, "arguments": call.whole_arguments} for call in said.calls]
         body = {"says": said.text, "thinks": "".join(said.reasoning), "calls": calls, "why": said.finish_reason}
@@ -76,8 +80,10 @@ class HumCodec(PlainCodec):
 
     def encode(self, call: ProviderCall) -> HttpCall:
         request = call.request
-        body: dict[str, Any] = {"model": call.model, "hear": str(request.messages[-1].content), "live": request.stream}
-        body |= {"heat": request.temperature, "most": request.max_tokens}
+        hear = [message.model_dump(mode="json", exclude_none=True) for message in request.messages]
+        body: dict[str, Any] = {"model": call.model, "hear": hear, "live": request.stream}
+        given = {"heat": request.temperature, "most": request.max_tokens}
+        body |= {name: value for name, value in given.items() if value is not None}
         if request.tools:
             body["tools"] = [tool.model_dump(mode="json") for tool in request.tools]
         return HttpCall("hum", json.dumps(body).encode(), {})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from llama_client.errors import ProviderError, ServerError
 from llama_client.providers.base import (
     HttpAnswer,
+    HttpCall,
     ProviderCall,
 )
 from llama_client.providers.wire.errors import Failure, error_of
@@ -141,3 +143,62 @@ class ThinksAloud(HumCodec):
 class CallsEveryEndAStop(HumCodec):
     def chunks_of(self, line: dict[str, Any], stream: HumStream) -> Iterator[ChatCompletionChunk]:
         return super().chunks_of({**line, "why": "stop"} if "why" in line else line, stream)
+
+
+class OnlyTheLastMessage(HumCodec):
+    def encode(self, call: ProviderCall) -> HttpCall:
+        made = super().encode(call)
+        body = json.loads(made.body)
+        return made._replace(body=json.dumps(body | {"hear": body["hear"][-1:]}).encode())
+
+
+class SwapsParameters(HumCodec):
+    def encode(self, call: ProviderCall) -> HttpCall:
+        made = super().encode(call)
+        body = json.loads(made.body)
+        body["most"], body["heat"] = body.get("heat"), body.get("most")
+        return made._replace(body=json.dumps(body).encode())
+
+
+class DropsSettings(HumCodec):
+    parameters: ClassVar[frozenset[str] | None] = frozenset({"tools", "tool_choice", "service_tier", "extra_body"})
+
+
+class CountsOfTheLastAnswer(HumCodec):
+    last: dict[str, Any] | None = None
+
+    def usage_of(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        usage = super().usage_of(body)
+        self.last = usage or self.last
+        return self.last if "why" in body else usage
+
+
+class StripsTexts(HumCodec):
+    def chunks_of(self, line: dict[str, Any], stream: HumStream) -> Iterator[ChatCompletionChunk]:
+        return super().chunks_of({**line, **({"says": line["says"].lstrip()} if "says" in line else {})}, stream)
+
+
+class SplitsAtAnyEndOfLine(HumCodec):
+    def object_of(self, data: bytes) -> dict[str, Any]:
+        return super().object_of(data.decode().splitlines()[0].encode() if data.strip() else data)
+
+
+class LosesSpacesOfArguments(HumCodec):
+    def call_of(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        return super().call_of({**line, "arguments": line["arguments"].replace(" ", "")})
+
+
+class LosesCallsWithoutArguments(HumCodec):
+    def chunks_of(self, line: dict[str, Any], stream: HumStream) -> Iterator[ChatCompletionChunk]:
+        return iter(()) if line.get("arguments") == "{}" else super().chunks_of(line, stream)
+
+
+class ForgetsToTryAtOnce(HumCodec):
+    def failure(self, answer: HttpAnswer, call: ProviderCall) -> ProviderError:
+        headers = {name: value for name, value in answer.headers.items() if value != "0"}
+        return error_of(Failure(answer.status, headers, parsed(answer.body), answer.received_at))
+
+
+class Mistyped(HumCodec):
+    def encode(self, call: ProviderCall) -> HttpCall:
+        raise NameError("name 'bdoy' is not defined")

@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import replace
 
-from llama_client.errors import ProviderError, ServerError
+from llama_client.errors import APITimeoutError, ProviderError, ServerError
 from llama_client.providers.base import (
     AttemptFacts,
     Provider,
@@ -179,3 +179,70 @@ class LeavesAThread(Around):
 
     def _start(self) -> None:
         threading.Thread(target=threading.Event().wait, args=(3,), daemon=True, name="left behind").start()
+
+
+class IsBrokenByAnError(Around):
+    is_broken = False
+
+    def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
+        if self.is_broken:
+            raise ServerError("broken")
+        try:
+            yield from self.inner.chunks(call)
+        except ProviderError:
+            self.is_broken = True
+            raise
+
+    async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
+        if self.is_broken:
+            raise ServerError("broken")
+        try:
+            async for chunk in super().achunks(call):
+                yield chunk
+        except ProviderError:
+            self.is_broken = True
+            raise
+
+
+class TriesAgainAfterATimeout(Around):
+    def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
+        try:
+            yield from self.inner.chunks(call)
+        except APITimeoutError:
+            yield from self.inner.chunks(call)
+
+    async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
+        try:
+            async for chunk in super().achunks(call):
+                yield chunk
+        except APITimeoutError:
+            async for chunk in super().achunks(call):
+                yield chunk
+
+
+class TakesBackThatItSent(Around):
+    def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
+        try:
+            yield from self.inner.chunks(call)
+        except APITimeoutError:
+            call.facts.sent = False
+            raise
+
+    async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
+        try:
+            async for chunk in super().achunks(call):
+                yield chunk
+        except APITimeoutError:
+            call.facts.sent = False
+            raise
+
+
+class ShowsTheKeyInRaw(Around):
+    def chunks(self, call: ProviderCall) -> Generator[ChatCompletionChunk]:
+        yield from self.inner.chunks(call)
+        call.facts.bodies.append({"authorization": KEY})
+
+    async def achunks(self, call: ProviderCall) -> AsyncGenerator[ChatCompletionChunk]:
+        async for chunk in super().achunks(call):
+            yield chunk
+        call.facts.bodies.append({"authorization": KEY})

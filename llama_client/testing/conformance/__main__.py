@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         report = check(given.provider, cases=given.cases)
-    except (ValueError, LlamaClientError) as error:
+    except (ValueError, RuntimeError, LlamaClientError) as error:
         print(error, file=sys.stderr)
         return 2
     print(report.table)

@@ -14,7 +14,7 @@ from llama_client import AsyncLlamaClient, LlamaClient
 from llama_client.providers.base import Provider
 from llama_client.providers.http.exchange import AsyncEndpoint, Endpoint
 from llama_client.providers.http.http1 import RequestHeads
-from llama_client.testing.conformance.expectations import Outcome
+from llama_client.testing.conformance.expectations import Outcome, UnmetError
 from llama_client.testing.conformance.said import Refusal, Said
 from llama_client.testing.conformance.wires import Engine, Wire
 from llama_client.testing.loopback import Answer, Received, WireServer, as_json, streamed, whole
@@ -47,6 +47,7 @@ class Bench:
         first_chunk: Called with the first chunk of each stream.
         hold: What the reader of a stream waits for after its first chunk; None: nothing.
         loop: The event loop, in async modes.
+        broken: What a wire raised while the server asked it.
         clients_shown: What a client's representation says.
     """
 
@@ -61,6 +62,7 @@ class Bench:
         self.hold: threading.Event | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.clients_shown = ""
+        self.broken: Exception | None = None
         self._script: Callable[[Received], Answer] = lambda _: as_json({}, status=500)
         self.server = WireServer(self._play)
 
@@ -99,7 +101,7 @@ class Bench:
         return {
             "default_model": f"{self.name}/{self.wire.model}",
             "providers": {self.name: table},
-            "routing": {"retries": 0},
+            "routing": {"retries": 0, **({} if silence_s is None else {"stall_s": silence_s})},
             "ledger": {"enabled": False},
         }
 
@@ -111,11 +113,13 @@ class Bench:
                 headers = dict(wire.headers)
                 if said.retry_after_s is not None:
                     headers["retry-after"] = str(said.retry_after_s)
-                return whole(wire.refusal(said), status=said.status, headers=headers)
+                return whole(_bytes(wire, "refusal", wire.refusal(said)), status=said.status, headers=headers)
             case Said() if self.streams:
-                return streamed(wire.pieces(said), headers=wire.stream_headers)
+                return streamed(
+                    [_bytes(wire, "pieces", piece) for piece in wire.pieces(said)], headers=wire.stream_headers
+                )
             case Said():
-                return whole(wire.whole(said), headers=wire.headers)
+                return whole(_bytes(wire, "whole", wire.whole(said)), headers=wire.headers)
 
     def ask(self, *answers: Said | Refusal | Answer, in_memory: bool = False, **params: Any) -> Outcome:
         """What comes of one request. Without an answer the script of `plays` stays as it is.
@@ -239,12 +243,23 @@ class Bench:
 
     def _play(self, received: Received) -> Answer:
         # What a provider asks beside its answers: which models there are, say.
-        if received.method != "POST" or PROMPT.encode() not in received.body:
-            return as_json({"error": "not found"}, status=404)
+        if not self.spoken.is_chat(received):
+            return self.spoken.answer_other(received)
         self.received.append(received)
         if not self.streams:
             self.begun.set()
-        return self._script(received)
+        try:
+            return self._script(received)
+        except Exception as error:  # noqa: BLE001 - of the author's wire; raised where the case runs
+            self.broken = error
+            return as_json({}, status=500)
+
+
+def _bytes(wire: Wire, method: str, written: object) -> bytes:
+    """What a wire wrote, which is an author's code: a text would break the server instead of the case."""
+    if not isinstance(written, bytes):
+        raise UnmetError(f"expected bytes of {type(wire).__name__}.{method}, got {type(written).__name__}")
+    return written
 
 
 def comes_true(check: Callable[[], bool], within_s: float) -> bool:

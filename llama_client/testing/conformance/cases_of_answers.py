@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from typing import Any
 
 from llama_client.testing.conformance.bench import MODES, Bench
 from llama_client.testing.conformance.case import STREAMS, Case, case
@@ -27,6 +29,7 @@ _WIDE = Said(("Grüße, ", "ламы ", "🦙🦙 ", "駱馬."), counts=_COUNTS)
 _WEATHER = SaidCall("call_w", "weather", ('{"ci', 'ty": "Cus', 'co"}'))
 _CLOCK = SaidCall("call_c", "clock", ('{"city"', ': "Quito"}'))
 _CUTS = 12
+_LONG = 100_000
 
 
 @case("It is what every caller wants.", engine=MODES)
@@ -112,6 +115,32 @@ def two_tool_calls(bench: Bench) -> None:
     _expect_calls(outcome, *calls)
 
 
+@case("A model may say why it calls a tool.", needs=["tools"], engine=MODES)
+def text_with_a_call(bench: Bench) -> None:
+    call = SaidCall("call_w", "weather", ('{"city": "San Pedro de Atacama"}',))
+    outcome = bench.ask(Said(("Let me see.",), calls=(call,), finish_reason="tool_calls"), tools=TOOLS[:1])
+    expect("the text", "Let me see.", outcome.answered().text)
+    _expect_calls(outcome, call)
+
+
+@case("A tool may take no arguments.", needs=["tools"], engine=MODES)
+def call_without_arguments(bench: Bench) -> None:
+    call = SaidCall("call_c", "clock", ("{}",))
+    _expect_calls(bench.ask(Said(calls=(call,), finish_reason="tool_calls"), tools=TOOLS), call)
+
+
+@case("Spaces, ends of lines and long texts are the model's, and are part of code and verse.")
+def text_is_kept_as_it_is(bench: Bench) -> None:
+    texts = ("  indented", " a\u2028b\u2029c\u0085d\x0be\x0cf", "\r\n\ttab", "x" * _LONG, " end \n")
+    text = "".join(texts)
+    reply = bench.ask(Said(texts if "streams" in bench.wire.can else (text,))).answered()
+    got = reply.text or ""
+    differs = next((at for at, pair in enumerate(zip(text, got, strict=False)) if pair[0] != pair[1]), len(got))
+    demand(
+        got == text, f"the text {text[differs : differs + 20]!r} at character {differs}", got[differs : differs + 20]
+    )
+
+
 @case("Reasoning is no part of the answer's text, and is not lost.", needs=["reasoning"], engine=MODES)
 def reasoning(bench: Bench) -> None:
     reply = bench.ask(Said(("Yes.",), reasoning=("Do they? ", "They do."))).answered()
@@ -124,6 +153,16 @@ def usage(bench: Bench) -> None:
     reply = bench.ask(Said(("Hello",), counts=Counts(1234, 56))).answered()
     counts = (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.total_tokens)
     expect("the tokens", (1234, 56, 1290), counts)
+
+
+@case("Each answer is charged for its own tokens.", needs=["usage"])
+def usage_of_its_own_answer(bench: Bench) -> None:
+    wanted = (Counts(1234, 56), Counts(77, 5), None)
+    bench.says(*(Said(("Hello",), counts=counts) for counts in wanted))
+    for counts, outcome in zip(wanted, bench.ask_times(len(wanted)), strict=True):
+        usage = outcome.answered().usage
+        tokens = (None, None) if counts is None else (counts.prompt, counts.completion)
+        expect("the tokens", tokens, (usage.prompt_tokens, usage.completion_tokens))
 
 
 @case("Unknown is not 0: a call without counts would look free.", engine=MODES)
@@ -166,10 +205,17 @@ def several_choices(bench: Bench) -> None:
 def _expect_calls(outcome: Outcome, *wanted: SaidCall) -> None:
     reply = outcome.answered()
     calls = reply.choices[0].message.tool_calls or []
-    plain = [(call.function.name, call.function.arguments.replace(" ", "")) for call in calls]
-    expect("the calls", [(call.name, call.whole_arguments.replace(" ", "")) for call in wanted], plain)
+    plain = [(call.function.name, _parsed(call.function.arguments)) for call in calls]
+    expect("the calls", [(call.name, json.loads(call.whole_arguments)) for call in wanted], plain)
     expect("the number of ids", len(wanted), len({call.id for call in calls if call.id}))
     expect("the finish reason", "tool_calls", reply.choices[0].finish_reason)
+
+
+def _parsed(arguments: str) -> Any:
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return arguments
 
 
 def _cut(bench: Bench, said: Said, size: int, dice: random.Random | None = None) -> Answer:
@@ -195,6 +241,7 @@ def _pieces(data: bytes, size: int, dice: random.Random | None) -> list[bytes]:
 
 CASES: tuple[Case, ...] = (
     plain_reply, role_only_preamble, many_pieces, one_id_in_all_chunks, utf8_cut_at_every_byte, cut_anywhere, tool_call,
-    tool_call_split_over_deltas, two_tool_calls, reasoning, usage, usage_absent, cached_tokens, reasoning_tokens,
+    tool_call_split_over_deltas, two_tool_calls, text_with_a_call, call_without_arguments, text_is_kept_as_it_is,
+    reasoning, usage, usage_of_its_own_answer, usage_absent, cached_tokens, reasoning_tokens,
     finish_reason_length, finish_reason_content_filter, several_choices,
 )  # fmt: skip

@@ -19,6 +19,7 @@ from llama_client.errors import (
     ServerError,
     StreamInterruptedError,
 )
+from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.testing.conformance.bench import MODES, Bench
 from llama_client.testing.conformance.case import CALLS, STREAMS, Case, case
 from llama_client.testing.conformance.expectations import demand, expect, is_foreign
@@ -30,7 +31,9 @@ _TIMEOUT_S = 0.1
 _MESSAGE = "the suite says no"
 
 
-def _status(status: int, kind: type[ProviderError], message: str, wait_s: int | None = None) -> Case:
+def _status(
+    status: int, kind: type[ProviderError], message: str, wait_s: int | None = None, *, suffix: str = ""
+) -> Case:
     def refused(bench: Bench) -> None:
         outcome = bench.ask(Refusal(status, message, wait_s))
         error = outcome.refused(kind)
@@ -49,9 +52,14 @@ def _status(status: int, kind: type[ProviderError], message: str, wait_s: int | 
         )
         expect("the outcome of the attempt", ["error"], [attempt.outcome for attempt in outcome.attempts])
 
-    refused.__name__ = f"status_{status}"
+    refused.__name__ = f"status_{status}{suffix}"
     why = "The class, and whether and when to try again or elsewhere, decide what becomes of the call."
     return case(why, needs=["errors"], engine=MODES)(refused)
+
+
+def _class_of(status: int) -> type[ProviderError]:
+    """The class that this package gives a status that few services have."""
+    return type(error_of(Failure(status, {}, {"error": {"message": _MESSAGE}}, 0.0)))
 
 
 _STATUSES = (
@@ -63,6 +71,15 @@ _STATUSES = (
     _status(429, RateLimitError, "rate limit reached", 7),
     _status(500, ServerError, "something went wrong"),
     _status(503, OverloadedError, "the service is overloaded"),
+    _status(429, RateLimitError, "rate limit reached", 0, suffix="_try_at_once"),
+    _status(503, OverloadedError, "the service is overloaded", 3, suffix="_with_a_wait"),
+    _status(502, _class_of(502), _MESSAGE),
+    _status(504, _class_of(504), _MESSAGE),
+    _status(529, _class_of(529), _MESSAGE),
+    _status(402, _class_of(402), _MESSAGE),
+    _status(408, _class_of(408), _MESSAGE),
+    _status(409, _class_of(409), _MESSAGE),
+    _status(498, _class_of(498), _MESSAGE),
 )
 
 
@@ -103,6 +120,7 @@ def malformed_body(bench: Bench) -> None:
     body = streamed([wire.malformed_piece()], headers=wire.stream_headers)
     error = bench.ask(body if bench.streams else whole(wire.malformed, headers=wire.headers)).failed()
     demand(isinstance(error, InvalidResponseError), "an InvalidResponseError", f"{type(error).__name__}: {error}")
+    _expect_once(bench)
 
 
 @case(
@@ -123,6 +141,7 @@ def connection_cut(bench: Bench) -> None:
         body = wire.whole(Said(("Hello there",)))
         cut = Answer([head(200, {**wire.headers, "content-length": str(len(body))}) + body[: len(body) // 2]], "close")
         _is_connection_error(bench.ask(cut).failed())
+        _expect_once(bench)
         return
     if "streams" in wire.can:
         begun = streamed(wire.pieces(Said(("Hello ",), finish_reason=None)), "cut", headers=wire.stream_headers)
@@ -184,8 +203,12 @@ def error_in_a_200(bench: Bench) -> None:
 @case("A call with a timeout fails at it, and the wait ends.")
 def stall_is_a_timeout(bench: Bench) -> None:
     bench.says(Answer([bench.patience_s], "close"))
-    error = bench.ask_times(1, timeout=_TIMEOUT_S)[0].failed()
+    outcome = bench.ask_times(1, timeout=_TIMEOUT_S)[0]
+    error = outcome.failed()
     demand(isinstance(error, APITimeoutError), "an APITimeoutError", f"{type(error).__name__}: {error}")
+    if bench.received:  # else a slow machine has not come so far
+        _expect_once(bench)
+        expect("facts.sent of a request that was received", [True], [attempt.sent for attempt in outcome.attempts])
 
 
 @case("A stream that stalls is no answer that takes its time.", needs=["streams"], modes=STREAMS)
@@ -196,6 +219,16 @@ def stall_midway_is_a_timeout(bench: Bench) -> None:
     # A slow machine may not have come to the first content.
     cause = error.__cause__ if isinstance(error, StreamInterruptedError) else error
     demand(isinstance(cause, APITimeoutError), "an APITimeoutError as its cause", f"{type(error).__name__}: {error}")
+    demand(len(bench.received) <= 1, "one request for a question", f"{len(bench.received)}")
+
+
+@case("A client lives on after an error.", needs=["errors"])
+def next_answer_after_failures(bench: Bench) -> None:
+    bench.says(Refusal(500, _MESSAGE), Refusal(401, _MESSAGE), Said(("Hello",)))
+    *failures, answer = bench.ask_times(3)
+    for outcome in failures:
+        outcome.failed()
+    expect("the text", "Hello", answer.answered().text)
 
 
 @case("Only errors of the package tell the router what to do.")
@@ -214,11 +247,16 @@ def no_foreign_exceptions(bench: Bench) -> None:
 def _expect_interruption(bench: Bench, answer: Answer, *, says: str = "", text: str | None = None) -> None:
     outcome = bench.ask(answer)
     error = outcome.refused(StreamInterruptedError)
+    _expect_once(bench)
     demand(says in str(error), f"the message to hold {says!r}", str(error))
     assert isinstance(error, StreamInterruptedError)
     if text is not None:
         expect("the partial text", text, error.partial.text if error.partial is not None else None)
         expect("the text of the chunks before it", text, outcome.text)
+
+
+def _expect_once(bench: Bench) -> None:
+    expect("the number of requests for a question", 1, len(bench.received))
 
 
 def _is_connection_error(error: ProviderError) -> None:
@@ -229,5 +267,5 @@ CASES: tuple[Case, ...] = (
     *_STATUSES, no_hidden_retry, sent_once_sent, not_sent_where_nobody_listens, malformed_body, malformed_midway,
     connection_cut, ends_without_finish_reason, error_event_midway, error_event_first, error_in_a_200,
     stall_is_a_timeout,
-    stall_midway_is_a_timeout, no_foreign_exceptions,
+    stall_midway_is_a_timeout, next_answer_after_failures, no_foreign_exceptions,
 )  # fmt: skip

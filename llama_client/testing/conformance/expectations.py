@@ -14,6 +14,10 @@ class UnmetError(Exception):
     """A provider does not do what a case demands; the message says what was expected and what came."""
 
 
+class NotAskedError(Exception):
+    """A case does not apply to what the provider or its wire turned out to do; the message says why."""
+
+
 def expect(what: str, wanted: object, got: object) -> None:
     """Demands that two values are equal.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from llama_client.config.environment import PREFIX
 from llama_client.providers import services
 from llama_client.providers.services import SERVICES, Service
 
@@ -30,20 +32,37 @@ def registered(row: Service) -> Iterator[str]:
     """Within it, clients know the row, as they know those of installed packages; gives its name.
 
     Args:
-        row: The row. The name of a built-in service stands for that service.
+        row: The row.
+
+    Raises:
+        ValueError: It is another row than that of the built-in service of its name.
     """
     if SERVICES.get(row.name) is row or row.name == "gguf":
-        yield row.name
+        with _no_settings():
+            yield row.name
         return
+    if row.name in SERVICES:
+        raise ValueError(f"a built-in service is named {row.name!r}, and clients ask that: name the row otherwise")
     before = services._entry_points
     entries = {**before(), row.name: _Beside(replace(row))}
     services._entry_points = lambda: entries  # type: ignore[assignment]
     _forget()
     try:
-        yield row.name
+        with _no_settings():
+            yield row.name
     finally:
         services._entry_points = before
         _forget()
+
+
+@contextmanager
+def _no_settings() -> Iterator[None]:
+    """Without the variables of the environment that configure clients: the suite's configuration is its own."""
+    taken = {name: os.environ.pop(name) for name in [*os.environ] if name.startswith(PREFIX)}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
 
 
 def _forget() -> None:

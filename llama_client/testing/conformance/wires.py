@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llama_client.testing.conformance.said import Feature, Refusal, Said
+from llama_client.testing.loopback import Answer, Received, as_json
 from llama_client.testing.wire_format import JSON, SSE, OpenAIFormat
 
 ALL_FEATURES: frozenset[Feature] = frozenset(
@@ -17,6 +19,16 @@ ALL_FEATURES: frozenset[Feature] = frozenset(
     }
 )  # fmt: skip
 """Every `Feature`."""
+
+
+_OTHER_NAMES = {
+    "max_tokens": ("max_completion_tokens", "max_output_tokens", "max_new_tokens", "num_predict"),
+    "stop": ("stop_sequences",),
+    "repetition_penalty": ("repeat_penalty",),
+    "tool_choice": ("tool_config",),
+    "seed": ("random_seed",),
+    "reasoning_effort": ("effort", "think"),
+}
 
 
 class Wire(ABC):
@@ -65,6 +77,51 @@ class Wire(ABC):
             said: The answer.
         """
         return [self.whole(said)]
+
+    def is_chat(self, received: Received) -> bool:
+        """Whether a request asks for an answer; by default each `POST` does.
+
+        Args:
+            received: The request.
+        """
+        return received.method == "POST"
+
+    def answer_other(self, received: Received) -> Answer:
+        """The answer to a request that does not ask for one, such as that for a token; by default status 404.
+
+        Args:
+            received: The request.
+        """
+        return as_json({"error": "not found"}, status=404)
+
+    def body_of(self, received: Received) -> bytes:
+        """A request's body as texts are looked for in it; by default without gzip or deflate.
+
+        Args:
+            received: The request.
+        """
+        if received.headers.get("content-encoding") in {"gzip", "deflate"}:
+            return zlib.decompress(received.body, wbits=zlib.MAX_WBITS | 32)
+        return received.body
+
+    def written(self, parameter: str, value: Any) -> Mapping[str, Any]:
+        """The keys and values of a request's JSON that hold a parameter; one of them suffices, at any depth.
+
+        Upper case, `_` and `-` in keys do not matter. By default the parameter's own name, and names that are usual.
+
+        Args:
+            parameter: Its name in `create`.
+            value: Its value there.
+
+        Example:
+            def written(self, parameter: str, value: Any) -> Mapping[str, Any]:
+                if parameter == "temperature":
+                    return {"heat": f"{100 * value:.0f}%"}
+                return super().written(parameter, value)
+        """
+        if parameter == "extra_body":
+            return dict(value)
+        return dict.fromkeys((parameter, *_OTHER_NAMES.get(parameter, ())), value)
 
     def malformed_piece(self) -> bytes:
         """A part of a stream that cannot be read."""

@@ -21,7 +21,8 @@ class ParrotCodec(PlainCodec):
     parameters = frozenset()  # a parrot takes none: a request with one is refused
 
     def encode(self, call: ProviderCall) -> HttpCall:
-        body = {"voice": call.model, "hear": str(call.request.messages[-1].content)}
+        messages = [message.model_dump(mode="json", exclude_none=True) for message in call.request.messages]
+        body = {"voice": call.model, "hear": messages}
         return HttpCall("speak", json.dumps(body).encode(), {})
 
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
