@@ -185,3 +185,44 @@ def _first_texts(configuration: dict[str, Any], count: int) -> str:
         with client.chat.completions.create(messages=MESSAGES, stream=True) as stream:
             texts = (chunk.text for chunk in stream if chunk.text)
             return "".join(next(texts) for _ in range(count))
+
+
+def _ask_text(configuration: dict[str, Any], text: str) -> Any:
+    return ask(configuration, "call-sync", messages=[{"role": "user", "content": text}])
+
+
+def test_asterisks_of_a_prompt_are_no_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    with WireServer(good()) as server, recording(path):
+        _ask_text(config(server), "a *** b")
+    with pytest.raises(UnrecordedRequestError), replaying(path):
+        _ask_text(config("http://a.test"), "a whatever b")
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [("<x>1<y>2<z>", True), ("<x><y><z>", True), ("<x>1<z>", False), ("<x>1<y>", False), ("<y>1<z>", False)],
+)
+def test_anything_may_stand_where_secrets_stood(text: str, fits: bool, tmp_path: Path) -> None:
+    key = "a-key-of-some-length"
+    path = tmp_path / "c.json"
+    with WireServer(good()) as server, recording(path):
+        there = config(server)
+        there["providers"]["a"]["api_key"] = key
+        _ask_text(there, f"<x>{key}<y>{key}<z>")
+    with replaying(path) as tape:
+        outcome = ask_all(there, "call-sync", 1, messages=[{"role": "user", "content": text}])[0]
+        tape.missing.clear()
+    assert isinstance(outcome, UnrecordedRequestError) is not fits
+
+
+def test_many_secrets_in_a_request_that_differs_take_no_time(tmp_path: Path) -> None:
+    key = "a-key-of-some-length"
+    path = tmp_path / "c.json"
+    with WireServer(good()) as server, recording(path):
+        there = config(server)
+        there["providers"]["a"]["api_key"] = key
+        _ask_text(there, f"{key}\n" * 500 + "End of A")
+    # It would last for ever where each secret doubles the work.
+    with pytest.raises(UnrecordedRequestError), replaying(path):
+        _ask_text(there, "line\n" * 500 + "End of B")

@@ -47,7 +47,7 @@ class _Track:
         dumped = chunk.model_dump(mode="json", exclude_defaults=True)
         for name in ("target", "provider", "request_id"):
             dumped.pop(name, None)
-        self._chunks.append(TimedChunk(at_s=self._now_s, chunk=self._clean(dumped), facts=self._new_facts()))
+        self._chunks.append(TimedChunk(at_s=self._now_s, chunk=dumped, facts=self._new_facts()))
 
     def end(self, error: BaseException | None) -> None:
         """The answer is over; None: as it should be."""
@@ -59,13 +59,22 @@ class _Track:
             end = stored_error(error, self._scrubber)
         elif error is not None:
             end = "closed"
-        events = self._scrubber.events([each.chunk for each in self._chunks if each.chunk is not None])
-        cleaned = iter(events)
-        chunks = [
-            each if each.chunk is None else each.model_copy(update={"chunk": next(cleaned)}) for each in self._chunks
-        ]
-        produced = Produced(chunks=tuple(chunks), end=end, end_s=self._now_s)
+        chunks = self._cleaned()
+        produced = Produced(chunks=chunks, end=end, end_s=self._now_s)
         self._sink(self._order, EngineExchange(provider=self._provider, asked=self._asked, produced=produced))
+
+    def _cleaned(self) -> tuple[TimedChunk, ...]:
+        """The chunks, without secrets that several of them hold together."""
+        chunks = iter(self._scrubber.events([each.chunk for each in self._chunks if each.chunk is not None]))
+        told = [self._clean(each.facts) for each in self._chunks]
+        bodies = iter(self._scrubber.events([body for each in self._chunks for body in each.facts.get("bodies", ())]))
+        for facts in told:
+            if "bodies" in facts:
+                facts["bodies"] = [next(bodies) for _ in facts["bodies"]]
+        return tuple(
+            each.model_copy(update={"chunk": None if each.chunk is None else next(chunks), "facts": facts})
+            for each, facts in zip(self._chunks, told, strict=True)
+        )
 
     def _new_facts(self) -> dict[str, Any]:
         now = stored_facts(self._facts)
@@ -74,7 +83,7 @@ class _Track:
         bodies, self._bodies = self._facts.bodies[self._bodies :], len(self._facts.bodies)
         if bodies:
             new["bodies"] = [plain(body) for body in bodies]
-        return self._clean(new)
+        return new
 
     def _clean(self, values: dict[str, Any]) -> dict[str, Any]:
         cleaned: dict[str, Any] = self._scrubber.value(values)

@@ -16,7 +16,7 @@ from llama_client.testing.cassettes.bodies import (
     lines_of,
     pieces_of,
 )
-from llama_client.testing.cassettes.exchanges import Answer, Exchange, Failure, HttpExchange, Line, Request
+from llama_client.testing.cassettes.exchanges import Answer, Exchange, Failure, HttpExchange, Request
 from llama_client.testing.cassettes.failures import is_failure, stored
 from llama_client.testing.cassettes.scrubbing import Scrubber, digest_of, request_value
 
@@ -143,20 +143,7 @@ class Track:
                 return Answer(**common, body=body, body_s=self._pieces[-1][0])
             except UnreadableError:
                 pass
-        return Answer(**common, lines=self._lines())
-
-    def _lines(self) -> tuple[Line, ...]:
-        lines = list(lines_of(self._scrubber.pieces(self._pieces)))
-        values = [line.data if line.data is not None else line.line for line in lines]
-        cleaned = iter(self._scrubber.events([value for value in values if value is not None]))
-        changed = []
-        for line, value in zip(lines, values, strict=True):
-            if value is None:
-                changed.append(line)
-            else:
-                name = "data" if line.data is not None else "line"
-                changed.append(line.model_copy(update={name: next(cleaned)}))
-        return tuple(changed)
+        return Answer(**common, lines=lines_of(self._scrubber.pieces(self._pieces)))
 
 
 def pieces_to_play(answer: Answer) -> list[Piece]:
