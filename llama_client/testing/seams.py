@@ -55,6 +55,11 @@ def using(
         _BaseClient._seams = before
 
 
+def has_clock() -> bool:
+    """Whether clients that are opened now get a test's time."""
+    return _BaseClient._seams.clock is not None
+
+
 def client_classes(
     *,
     clock: Clock | FakeClock | None = None,

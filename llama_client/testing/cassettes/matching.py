@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +15,7 @@ from llama_client.testing.cassettes.scrubbing import MARK
 
 _MAX_SHOWN_LINES = 24
 _MAX_SHOWN_CHARS = 120
+_MAX_TITLE_CHARS = 40
 # Longer texts are compared by what they begin with, as comparing takes the square of their length.
 _MAX_COMPARED_LINES = 2000
 
@@ -66,6 +66,19 @@ def wanted(exchange: Exchange, ignore: Iterable[str] = ()) -> Wanted:
     return asking(exchange.provider, request.method, request.path, request.body, ignore)
 
 
+def described(exchange: Exchange) -> str:
+    """What a recorded exchange answers, for a reader who has many of them: with the model and the last message."""
+    asked = wanted(exchange)
+    content = asked.content if isinstance(asked.content, dict) else {}
+    messages = content.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    text = last.get("content") if isinstance(last, dict) else None
+    words = [asked.title, *([content["model"]] if isinstance(content.get("model"), str) else ())]
+    if isinstance(text, str):
+        words.append(json.dumps(text[:_MAX_TITLE_CHARS] + "…" * (len(text) > _MAX_TITLE_CHARS), ensure_ascii=False))
+    return " ".join(words)
+
+
 def asking(provider: str, verb: str, place: str, content: Any, ignore: Iterable[str] = ()) -> Wanted:
     """What a request asks.
 
@@ -89,6 +102,7 @@ class Deck:
         exchanges: In the order in which they were recorded.
         ignore: Fields that are not compared.
         repeat: Whether the last answer to a request is given again and again.
+        is_refreshed: Whether an answer that its reader broke off is asked for anew: it may be read further now.
         on_used: Called with the number of each exchange that answers.
     """
 
@@ -98,6 +112,7 @@ class Deck:
         *,
         ignore: Sequence[str] = (),
         repeat: bool = False,
+        is_refreshed: bool = False,
         on_used: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._on_used = on_used
@@ -110,6 +125,8 @@ class Deck:
         # Where a secret stood: anything may stand there now.
         self._masked: list[int] = []
         for number, each in enumerate(self._wanted):
+            if is_refreshed and _is_closed(exchanges[number]):
+                continue
             if MARK in each.key:
                 self._masked.append(number)
             self._left.setdefault(each.key, deque()).append(number)
@@ -195,6 +212,11 @@ def _error(asked: Wanted, why: str, difference: tuple[str, ...]) -> UnrecordedRe
     message = f'no recorded answer to {asked.title}: {why}{lines}\nRecord it with mode="refresh".'
     target = f"{asked.provider}/{asked.place}" if asked.verb == "chat" else None
     return UnrecordedRequestError(message, provider=asked.provider, target=target, difference=difference)
+
+
+def _is_closed(exchange: Exchange) -> bool:
+    answered = exchange.produced if isinstance(exchange, EngineExchange) else exchange.answer
+    return answered.end == "closed"
 
 
 def _without(value: Any, path: Sequence[str]) -> Any:
