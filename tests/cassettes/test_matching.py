@@ -220,11 +220,12 @@ def test_a_stream_that_was_left_early_can_be_left_again_and_not_be_read_on(tmp_p
         there = config(server)
         with recording(path):
             assert _first_texts(there, 1) == "a"
-    with no_sockets(), pytest.raises(UnrecordedRequestError, match="the recording ends here"):
-        with replaying(path, repeat=True):
-            assert _first_texts(there, 1) == "a"
-            with pytest.raises(StreamInterruptedError, match="the recording ends here"):
-                _first_texts(there, 2)
+    with (
+        no_sockets(),
+        pytest.raises(UnrecordedRequestError, match="the recording ends here"),
+        replaying(path, repeat=True),
+    ):
+        _read_further(there)
     with WireServer(good("Hum.")) as server, cassette(path, "refresh"):
         there["providers"]["a"]["base_url"] = f"{server.url}/v1"
         assert ask(there, "stream-sync").text == "Hum."
@@ -248,6 +249,12 @@ def test_a_stream_that_is_open_when_the_block_ends_is_kept(closes: str, tmp_path
     with no_sockets(), replaying(path) as tape:
         assert _first_texts(there, 1) == "a"
     tape.assert_all_used()
+
+
+def _read_further(configuration: dict[str, Any]) -> None:
+    assert _first_texts(configuration, 1) == "a"
+    with pytest.raises(StreamInterruptedError, match="the recording ends here"):
+        _first_texts(configuration, 2)
 
 
 def _first_texts(configuration: dict[str, Any], count: int) -> str:
