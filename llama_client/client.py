@@ -278,8 +278,12 @@ class _BaseClient(OfThisProcess):
             config = config.made_local_only(users.variable or str(users.file))
         closing = ClosingEvent()
         seams, store = cls._seams, ModelStore.of_user()
-        if seams.ledger_url is not None:
-            config = _with_ledger(config, seams.ledger_url)
+        interceptor, ledger_url = seams.interceptor, seams.ledger_url
+        if interceptor is None and (interceptor := _interceptor_of_environment()) is not None and interceptor.plays:
+            # What is replayed cost nothing.
+            ledger_url = ledger_url or "memory"
+        if ledger_url is not None:
+            config = _with_ledger(config, ledger_url)
         clock = seams.clock or Clock(sleep=closing.sleep, asleep=closing.asleep)
         providers = Providers(
             config,
@@ -288,7 +292,7 @@ class _BaseClient(OfThisProcess):
             environ=os.environ,
             http_client=http_client,
             is_async=cls._is_async,
-            interceptor=seams.interceptor or _interceptor_of_environment(),
+            interceptor=interceptor,
         )
         chance, calendar = seams.random(), Calendar(config.timezone)
         database = Database(config, providers.guard)

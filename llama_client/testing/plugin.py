@@ -94,10 +94,24 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     except BaseException as error:
         if (fake := _fake_of(item)) is not None:
             fake.explain(error)
+        if (tape := _tape_of(item)) is not None:
+            tape.fail()
         raise
     if (fake := _fake_of(item)) is not None:
         fake.check()
+    if (tape := _tape_of(item)) is not None:
+        tape.raise_missing()
     return result
+
+
+def _tape_of(item: pytest.Item) -> Cassette | None:
+    """The test's own; None: it has none, and the kit is not even imported."""
+    found = getattr(item, "funcargs", {}).get("cassette")
+    if found is None:
+        return None
+    from llama_client.testing.cassettes import Cassette
+
+    return found if isinstance(found, Cassette) else None
 
 
 def _fake_of(item: pytest.Item) -> FakeProvider | None:

@@ -100,6 +100,11 @@ def _put_in() -> None:
     Providers.strangers = None if playing is None else partial(playing.strangers, _BEFORE)
 
 
+def has_clock() -> bool:
+    """Whether clients that are opened now get a test's time."""
+    return _BaseClient._seams.clock is not None
+
+
 def client_classes(
     *,
     clock: Clock | FakeClock | None = None,

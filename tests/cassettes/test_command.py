@@ -82,11 +82,26 @@ def test_a_replay_says_what_has_no_answer_though_the_program_has_caught_it(serve
 def test_refreshing_asks_anew_only_what_has_changed(server: WireServer) -> None:
     run("record", *app("hum", children=1))
     ran = run("record", "--refresh", "--json", *app("hum", children=2))
-    assert ran.document["changes"] == ["+ a: POST chat/completions"]
+    assert ran.document["changes"] == ['+ a: POST chat/completions m "hum1"']
     assert (ran.document["exchanges"], ran.document["exit_code"]) == (3, 0)
     assert "Hello" in ran.err
     assert [each.json["messages"][0]["content"] for each in server.requests] == ["hum", "hum0", "hum1"]
     assert _asked("cassette.json") == ["hum", "hum0", "hum1"]
+
+
+def test_a_command_that_fails_drops_nothing(server: WireServer) -> None:
+    run("record", *app("hum", children=1))
+    ran = run("record", "--refresh", *app("sing", code="3"))
+    assert ran.code == 3
+    assert _asked("cassette.json") == ["hum", "hum0", "sing"]
+
+
+def test_a_replay_is_in_no_ledger(server: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMA_CLIENT_LEDGER__ENABLED", "true")
+    run("record", *app("hum"))
+    assert run("costs", "--json").document["calls"] == 1
+    run("record", "--replay", *app("hum"))
+    assert run("costs", "--json").document["calls"] == 1
 
 
 def test_a_command_that_asks_nothing_takes_nothing_away(server: WireServer) -> None:

@@ -158,11 +158,33 @@ def test_an_unknown_mode_is_refused(tmp_path: Path) -> None:
         cassette(tmp_path / "c.json", wrong).__enter__()
 
 
-def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"timing": "record"}, "timing: must be one of at_once, recorded, got 'record'"),
+    ({"ignore": "seed"}, "ignore: must be a list of names"),
+]
+
+
+@pytest.mark.parametrize(("options", "told"), WRONG, ids=["timing", "ignore"])
+def test_wrong_options_are_refused(options: dict[str, Any], told: str, tmp_path: Path) -> None:
+    with pytest.raises(CassetteError, match=told), cassette(tmp_path / "c.json", "record", **options):
+        pass
+
+
+@pytest.mark.parametrize("mode", ["record", "once", "refresh"])
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_asked(mode: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with (
-        WireServer(lambda _: as_json(OPENAI.whole())) as server,
-        pytest.raises(CassetteError, match="cannot be written"),
-        recording(tmp_path / "file" / "c.json"),
-    ):
-        ask(config(server), "call-sync")
+    with pytest.raises(CassetteError, match="cannot be written"):
+        cassette(tmp_path / "file" / "c.json", mode).__enter__()
+
+
+def test_an_answer_written_by_hand_needs_no_times(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    with WireServer(lambda _: as_json(OPENAI.whole("recorded"))) as server:
+        there = config(server)
+        with recording(path):
+            ask(there, "call-sync")
+    content = json.loads(path.read_text("utf-8"))
+    content["exchanges"][0]["answer"] = {"status": 200, "body": OPENAI.whole("by hand")}
+    path.write_text(json.dumps(content), "utf-8")
+    with no_sockets(), replaying(path):
+        assert ask(there, "call-sync").text == "by hand"

@@ -10,7 +10,6 @@ import pytest
 from llama_client import LlamaClient
 from llama_client.errors import StreamInterruptedError
 from llama_client.testing.cassettes import Cassette, UnrecordedRequestError, cassette, recording, replaying
-from llama_client.testing.clock import FakeClock
 from llama_client.testing.dialects import OPENAI
 from llama_client.testing.loopback import WireServer, streamed
 from tests.cassettes.playing import no_sockets
@@ -144,15 +143,64 @@ def test_refreshing_asks_only_what_has_changed(mode: str, tmp_path: Path) -> Non
 
     with WireServer(good()) as server:
         there = config(server)
-        assert asked("a", "b").changes == ["+ a: POST chat/completions"] * 2
+        assert asked("a", "b").changes == ['+ a: POST chat/completions m "a"', '+ a: POST chat/completions m "b"']
         first = path.read_bytes()
         assert asked("a", "b").changes == []
         assert path.read_bytes() == first
-        assert asked("b", "c").changes == ["- a: POST chat/completions", "+ a: POST chat/completions"]
+        assert asked("b", "c").changes == [
+            '- a: POST chat/completions m "a"',
+            '+ a: POST chat/completions m "c"',
+        ]
         assert [each.json["messages"][0]["content"] for each in server.requests] == ["a", "b", "c"]
     with no_sockets(), replaying(path):
         for text in ("c", "b"):
             ask(there, mode, messages=[{"role": "user", "content": text}])
+
+
+MODES_THAT_ASK: list[Any] = ["record", "once", "refresh"]
+
+
+@pytest.mark.parametrize("mode", MODES_THAT_ASK)
+@pytest.mark.parametrize("has_file", [True, False], ids=["file", "no file"])
+def test_a_block_that_fails_before_it_asks_writes_nothing(mode: Any, has_file: bool, tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    with WireServer(good()) as server:
+        there = config(server)
+        if has_file:
+            with recording(path):
+                ask(there, "call-sync")
+        before = path.read_bytes() if has_file else None
+        with pytest.raises(ZeroDivisionError), cassette(path, mode):
+            raise ZeroDivisionError
+        assert (path.read_bytes() if path.exists() else None) == before
+
+
+def test_once_records_again_where_the_block_failed(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    with WireServer(good()) as server:
+        there = config(server)
+        with pytest.raises(ZeroDivisionError), cassette(path, "once"):
+            _ask_and_fail(there)
+        with cassette(path, "once") as tape:
+            ask(there, "call-sync")
+        assert tape.mode == "record"
+    with no_sockets(), cassette(path, "once"):
+        assert ask(there, "call-sync").text == "Hello"
+
+
+def test_a_refresh_that_fails_drops_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    with WireServer(good()) as server:
+        there = config(server)
+        with recording(path):
+            _ask_text(there, "a")
+        with pytest.raises(ZeroDivisionError), cassette(path, "refresh") as tape:
+            _ask_and_fail(there)
+        assert len(tape.changes) == 1
+    with no_sockets(), replaying(path) as tape:
+        _ask_text(there, "a")
+        ask(there, "call-sync")
+    tape.assert_all_used()
 
 
 def test_what_was_recorded_before_a_failure_is_kept(tmp_path: Path) -> None:
@@ -172,12 +220,41 @@ def test_a_stream_that_was_left_early_can_be_left_again_and_not_be_read_on(tmp_p
         there = config(server)
         with recording(path):
             assert _first_texts(there, 1) == "a"
-    clock = FakeClock()
-    with no_sockets(), replaying(path, repeat=True, clock=clock):
+    with (
+        no_sockets(),
+        pytest.raises(UnrecordedRequestError, match="the recording ends here"),
+        replaying(path, repeat=True),
+    ):
+        _read_further(there)
+    with WireServer(good("Hum.")) as server, cassette(path, "refresh"):
+        there["providers"]["a"]["base_url"] = f"{server.url}/v1"
+        assert ask(there, "stream-sync").text == "Hum."
+    with no_sockets(), replaying(path):
+        assert ask(there, "stream-sync").text == "Hum."
+
+
+@pytest.mark.parametrize("closes", ["client", "nothing"])
+def test_a_stream_that_is_open_when_the_block_ends_is_kept(closes: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    stream = streamed([OPENAI.preamble(), OPENAI.text("a")], "stall")
+    with WireServer(lambda _: stream) as server:
+        there = config(server)
+        with recording(path):
+            client = LlamaClient(there)
+            chunks = client.chat.completions.create(messages=MESSAGES, stream=True)
+            next(iter(chunks))
+            if closes == "client":
+                client.close()
+        client.close()
+    with no_sockets(), replaying(path) as tape:
         assert _first_texts(there, 1) == "a"
-        with pytest.raises(StreamInterruptedError) as caught:
-            _first_texts(there, 2)
-    assert "the recording ends here" in str(caught.value)
+    tape.assert_all_used()
+
+
+def _read_further(configuration: dict[str, Any]) -> None:
+    assert _first_texts(configuration, 1) == "a"
+    with pytest.raises(StreamInterruptedError, match="the recording ends here"):
+        _first_texts(configuration, 2)
 
 
 def _first_texts(configuration: dict[str, Any], count: int) -> str:
@@ -185,3 +262,44 @@ def _first_texts(configuration: dict[str, Any], count: int) -> str:
         with client.chat.completions.create(messages=MESSAGES, stream=True) as stream:
             texts = (chunk.text for chunk in stream if chunk.text)
             return "".join(next(texts) for _ in range(count))
+
+
+def _ask_text(configuration: dict[str, Any], text: str) -> Any:
+    return ask(configuration, "call-sync", messages=[{"role": "user", "content": text}])
+
+
+def test_asterisks_of_a_prompt_are_no_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    with WireServer(good()) as server, recording(path):
+        _ask_text(config(server), "a *** b")
+    with pytest.raises(UnrecordedRequestError), replaying(path):
+        _ask_text(config("http://a.test"), "a whatever b")
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [("<x>1<y>2<z>", True), ("<x><y><z>", True), ("<x>1<z>", False), ("<x>1<y>", False), ("<y>1<z>", False)],
+)
+def test_anything_may_stand_where_secrets_stood(text: str, fits: bool, tmp_path: Path) -> None:
+    key = "a-key-of-some-length"
+    path = tmp_path / "c.json"
+    with WireServer(good()) as server, recording(path):
+        there = config(server)
+        there["providers"]["a"]["api_key"] = key
+        _ask_text(there, f"<x>{key}<y>{key}<z>")
+    with replaying(path) as tape:
+        outcome = ask_all(there, "call-sync", 1, messages=[{"role": "user", "content": text}])[0]
+        tape.missing.clear()
+    assert isinstance(outcome, UnrecordedRequestError) is not fits
+
+
+def test_many_secrets_in_a_request_that_differs_take_no_time(tmp_path: Path) -> None:
+    key = "a-key-of-some-length"
+    path = tmp_path / "c.json"
+    with WireServer(good()) as server, recording(path):
+        there = config(server)
+        there["providers"]["a"]["api_key"] = key
+        _ask_text(there, f"{key}\n" * 500 + "End of A")
+    # It would last for ever where each secret doubles the work.
+    with pytest.raises(UnrecordedRequestError), replaying(path):
+        _ask_text(there, "line\n" * 500 + "End of B")

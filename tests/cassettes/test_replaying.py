@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llama_client import LlamaClient
+from llama_client.routing.concurrency import ClosingEvent
 from llama_client.testing.cassettes import cassette
 from llama_client.testing.clock import FakeClock
 from llama_client.testing.dialects import DIALECTS, OPENAI, Dialect
+from llama_client.testing.ledger import ledger_rows
 from llama_client.testing.loopback import (
     Answer,
     Received,
@@ -26,7 +30,7 @@ from llama_client.testing.loopback import (
     whole,
 )
 from tests.cassettes.playing import both, no_sockets, plain
-from tests.routing.asking import MODES, ask, ask_all, broken_after, config, failing, good, in_turn
+from tests.routing.asking import MESSAGES, MODES, ask, ask_all, broken_after, config, failing, good, in_turn
 
 LIMITS = {"x-ratelimit-limit-requests": "100", "x-ratelimit-remaining-requests": "7", "x-request-id": "req-1"}
 TOOLS: list[dict[str, object]] = [
@@ -135,6 +139,26 @@ def test_a_hedge_is_replayed(mode: str, tmp_path: Path) -> None:
     assert [each["outcome"] for each in recorded[0]["attempts"]] == ["cancelled", "ok"]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_replay_does_not_wait_between_attempts(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "c.json"
+    answer = in_turn(failing(429, retry_after="4"), None)
+    with WireServer(answer) as server, cassette(path, "record", clock=FakeClock()):
+        there = config(server)
+        recorded = ask(there, mode)
+    monkeypatch.setattr(ClosingEvent, "sleep", _never)
+    monkeypatch.setattr(ClosingEvent, "asleep", _never)
+    with no_sockets(), cassette(path):
+        replayed = ask(there, mode)
+    assert plain(replayed) == plain(recorded)
+    assert replayed.timing is not None
+    assert (replayed.timing.total_s or 0) >= 4
+
+
+def _never(*_: object) -> None:
+    raise AssertionError("a replay waits in real time")
+
+
 @pytest.mark.parametrize("mode", ["stream-sync", "stream-async"])
 def test_the_times_of_a_stream_are_kept(mode: str, tmp_path: Path) -> None:
     answer = streamed([OPENAI.preamble(), OPENAI.text("a"), OPENAI.text("b"), *OPENAI.ending()], delay_s=0.03)
@@ -188,3 +212,21 @@ def test_a_replay_needs_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with cassette(path):
         [outcome] = ask_all(DIALECTS[0].config("https://api.groq.com"), "call-sync", 1)
     assert outcome.text == "Hello"
+
+
+def test_what_is_replayed_is_not_in_the_ledger_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMA_CLIENT_LEDGER__ENABLED", "true")
+    path = tmp_path / "c.json"
+    ledger = {"enabled": True, "url": "sqlite"}
+    counts = []
+    with WireServer(good()) as server:
+        there = {**config(server), "ledger": ledger}
+        with cassette(path, "record"):
+            ask(there, "call-sync")
+    modes: list[Any] = ["replay", "once", None]
+    for mode in modes:
+        with cassette(path, mode) if mode is not None else nullcontext(), LlamaClient(there) as client:
+            if mode is not None:
+                client.chat.completions.create(messages=MESSAGES)
+            counts.append(len(ledger_rows(client)))
+    assert counts == [1, 1, 1]

@@ -137,3 +137,54 @@ def test_a_word_that_stands_for_a_key_is_no_secret(tmp_path: Path) -> None:
         table = {"kind": "openai", "base_url": f"{server.url}/v1", "api_key": "ollama"}
         recorded, replayed, _ = both(path, {"default_model": "x/m", "providers": {"x": table}}, "call-sync")
     assert replayed == recorded
+
+
+def _deltas(*deltas: dict[str, Any]) -> bytes:
+    events = (OPENAI.event(OPENAI.whole() | {"object": "chat.completion.chunk", "choices": [each]}) for each in deltas)
+    return b"".join([*events, *OPENAI.ending()])
+
+
+def _bits(text: str) -> list[str]:
+    return [text[at : at + 4] for at in range(0, len(text), 4)]
+
+
+def _of_choice(number: int, text: str) -> dict[str, Any]:
+    return {"index": number, "delta": {"content": text}, "finish_reason": None}
+
+
+def _of_tool(number: int, text: str, **more: Any) -> dict[str, Any]:
+    called = {"index": number, "function": {"arguments": text, **more}}
+    if more:
+        called |= {"id": f"call_{number}", "type": "function"}
+    return {"index": 0, "delta": {"tool_calls": [called]}, "finish_reason": None}
+
+
+STREAMS = {
+    "text": _deltas(*(_of_choice(0, bit) for bit in _bits(SAID))),
+    "choices": _deltas(*(_of_choice(n, bit if n else "hum ") for bit in _bits(SAID) for n in (0, 1))),
+    "tools": _deltas(
+        *(_of_tool(n, "", name="hum") for n in (0, 1)),
+        *(_of_tool(n, bit if n else "la ") for bit in _bits(f"{KEY} {FOREIGN}") for n in (0, 1)),
+    ),
+}
+STREAMS["named"] = STREAMS["text"].replace(b"data: ", b"event: delta\ndata: ")
+STREAMS["crlf"] = STREAMS["text"].replace(b"\n", b"\r\n")
+
+
+@pytest.mark.parametrize("size", [10, 200, 1460, 1 << 20])
+@pytest.mark.parametrize("stream", STREAMS)
+def test_no_secret_comes_bit_by_bit_wherever_the_network_cuts(stream: str, size: int, tmp_path: Path) -> None:
+    path, sent = tmp_path / "c.json", STREAMS[stream]
+    pieces = [sent[at : at + size] for at in range(0, len(sent), size)]
+    said = []
+    with WireServer(lambda _: streamed(pieces)) as server:
+        there = _config(server.url)
+        for mode in ("record", "replay"):
+            with cassette(path, "record" if mode == "record" else "replay"):
+                [outcome] = ask_all(there, "stream-sync", 1, n=2 if stream == "choices" else None)
+            said.append(json.dumps(outcome.to_openai()["choices"], ensure_ascii=False))
+    assert_clean(path)
+    assert FOREIGN in said[0]
+    assert not [each for each in (KEY[:14], KEY[14:], FOREIGN[:14], FOREIGN[14:]) if each in said[1]]
+    if stream == "choices":
+        assert said[1].count("hum ") == said[0].count("hum ")

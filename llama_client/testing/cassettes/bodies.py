@@ -42,7 +42,7 @@ def json_value(text: bytes) -> Any:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise UnreadableError(str(error)) from None
-    if _is_deep(value, _MAX_DEPTH):
+    if is_deep(value):
         raise UnreadableError("too deep")
     return value
 
@@ -141,9 +141,9 @@ def _refused(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
-def _is_deep(value: Any, most: int) -> bool:
+def is_deep(value: Any, most: int = _MAX_DEPTH) -> bool:
     if isinstance(value, dict):
-        return most == 0 or any(_is_deep(each, most - 1) for each in value.values())
+        return most == 0 or any(is_deep(each, most - 1) for each in value.values())
     if isinstance(value, list):
-        return most == 0 or any(_is_deep(each, most - 1) for each in value)
+        return most == 0 or any(is_deep(each, most - 1) for each in value)
     return False

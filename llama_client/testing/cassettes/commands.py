@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from llama_client.config.environment import CASSETTE_VARIABLE
-from llama_client.testing.cassettes.errors import CassetteError
 from llama_client.testing.cassettes.exchanges import Exchange
-from llama_client.testing.cassettes.files import load, save
-from llama_client.testing.cassettes.matching import wanted
+from llama_client.testing.cassettes.files import load, require_writable, save
+from llama_client.testing.cassettes.matching import described
 from llama_client.testing.cassettes.spool import CASSETTE, Spooled, collected
 
 CommandMode = Literal["record", "refresh", "replay"]
@@ -55,7 +54,8 @@ def run_command(command: Sequence[str], file: Path, mode: CommandMode, *, output
     program = shutil.which(command[0])
     if program is None:
         raise FileNotFoundError(command[0])
-    _require_writable(file, mode)
+    if mode != "replay":
+        require_writable(file)
     before = load(file) if mode == "replay" or file.exists() else []
     with tempfile.TemporaryDirectory(prefix="llama-client-cassette-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -65,27 +65,13 @@ def run_command(command: Sequence[str], file: Path, mode: CommandMode, *, output
         spooled = collected(folder)
     if mode == "replay":
         return CommandRun(code, len(before), [], spooled.missing)
-    now, changes = _merged(before, spooled, mode)
+    now, changes = _merged(before, spooled, mode, has_failed=code != 0)
     # A command that asked nothing, or failed before it did, takes nothing away.
     if spooled.exchanges or (mode == "refresh" and changes and spooled.used):
         save(file, now)
     else:
         now, changes = before, []
     return CommandRun(code, len(now), changes, [])
-
-
-def _require_writable(file: Path, mode: CommandMode) -> None:
-    """Before the command runs, which may cost money."""
-    if file.is_dir():
-        raise CassetteError(f"{file}: is a folder; name a file in it", file=file)
-    if mode == "replay":
-        return
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=file.parent):
-            pass
-    except OSError as error:
-        raise CassetteError(f"{file}: cannot be written ({error.strerror or error})", file=file) from None
 
 
 def _ran(command: Sequence[str], value: str, *, output_to_stderr: bool) -> int:
@@ -101,12 +87,17 @@ def _ran(command: Sequence[str], value: str, *, output_to_stderr: bool) -> int:
     return code if code >= 0 else _SIGNALLED - code
 
 
-def _merged(before: list[Exchange], spooled: Spooled, mode: CommandMode) -> tuple[list[Exchange], list[str]]:
+def _merged(
+    before: list[Exchange], spooled: Spooled, mode: CommandMode, *, has_failed: bool
+) -> tuple[list[Exchange], list[str]]:
     used = set(spooled.used) if mode == "refresh" else set()
+    if mode == "refresh" and has_failed:
+        # It may not have come to what it did not ask for.
+        used = set(range(len(before)))
     kept = [exchange for number, exchange in enumerate(before) if number in used]
     dropped = [exchange for number, exchange in enumerate(before) if number not in used]
     changes = [
-        *(f"- {wanted(each).title}" for each in dropped),
-        *(f"+ {wanted(each).title}" for each in spooled.exchanges),
+        *(f"- {described(each)}" for each in dropped),
+        *(f"+ {described(each)}" for each in spooled.exchanges),
     ]
     return [*kept, *spooled.exchanges], changes

@@ -14,14 +14,13 @@ from llama_client.errors import LlamaClientError
 from llama_client.providers.base import AttemptFacts, Provider, ProviderCall, ServedModel
 from llama_client.testing.cassettes.engine_facts import learn, params_of, plain, raised, stored_error, stored_facts
 from llama_client.testing.cassettes.exchanges import Asked, EngineError, EngineExchange, Produced, TimedChunk
-from llama_client.testing.cassettes.playback import CLOSED_SILENCE_S, Playback
+from llama_client.testing.cassettes.playback import Playback
+from llama_client.testing.cassettes.tracks import now_in_order
 from llama_client.types.completion import ChatCompletionChunk
 from llama_client.waiting import Event, await_event, wait_for_event
 
 if TYPE_CHECKING:
     from llama_client.testing.cassettes.tracks import Keeping
-
-_numbers = itertools.count()
 
 
 class _Track:
@@ -32,12 +31,13 @@ class _Track:
         self._asked = asked
         self._facts = facts
         self._scrubber = keeping.scrubber
-        self._sink = keeping.sink
-        self._order = time.time() + next(_numbers) * 1e-9
+        self._keeping = keeping
+        self._order = now_in_order()
         self._started = time.monotonic()
         self._told: dict[str, Any] = stored_facts(AttemptFacts())
         self._bodies = 0
         self._chunks: list[TimedChunk] = []
+        keeping.begins(self)
 
     @property
     def _now_s(self) -> float:
@@ -47,10 +47,12 @@ class _Track:
         dumped = chunk.model_dump(mode="json", exclude_defaults=True)
         for name in ("target", "provider", "request_id"):
             dumped.pop(name, None)
-        self._chunks.append(TimedChunk(at_s=self._now_s, chunk=self._clean(dumped), facts=self._new_facts()))
+        self._chunks.append(TimedChunk(at_s=self._now_s, chunk=dumped, facts=self._new_facts()))
 
     def end(self, error: BaseException | None) -> None:
         """The answer is over; None: as it should be."""
+        if not self._keeping.ends(self):
+            return
         facts = self._new_facts()
         if facts:
             self._chunks.append(TimedChunk(at_s=self._now_s, facts=facts))
@@ -59,13 +61,27 @@ class _Track:
             end = stored_error(error, self._scrubber)
         elif error is not None:
             end = "closed"
-        events = self._scrubber.events([each.chunk for each in self._chunks if each.chunk is not None])
-        cleaned = iter(events)
-        chunks = [
-            each if each.chunk is None else each.model_copy(update={"chunk": next(cleaned)}) for each in self._chunks
-        ]
-        produced = Produced(chunks=tuple(chunks), end=end, end_s=self._now_s)
-        self._sink(self._order, EngineExchange(provider=self._provider, asked=self._asked, produced=produced))
+        chunks = self._cleaned()
+        produced = Produced(chunks=chunks, end=end, end_s=self._now_s)
+        exchange = EngineExchange(provider=self._provider, asked=self._asked, produced=produced)
+        self._keeping.sink(self._order, exchange)
+
+    def closed(self) -> None:
+        """The reader reads no more."""
+        self.end(GeneratorExit())
+
+    def _cleaned(self) -> tuple[TimedChunk, ...]:
+        """The chunks, without secrets that several of them hold together."""
+        chunks = iter(self._scrubber.events([each.chunk for each in self._chunks if each.chunk is not None]))
+        told = [self._clean(each.facts) for each in self._chunks]
+        bodies = iter(self._scrubber.events([body for each in self._chunks for body in each.facts.get("bodies", ())]))
+        for facts in told:
+            if "bodies" in facts:
+                facts["bodies"] = [next(bodies) for _ in facts["bodies"]]
+        return tuple(
+            each.model_copy(update={"chunk": None if each.chunk is None else next(chunks), "facts": facts})
+            for each, facts in zip(self._chunks, told, strict=True)
+        )
 
     def _new_facts(self) -> dict[str, Any]:
         now = stored_facts(self._facts)
@@ -74,7 +90,7 @@ class _Track:
         bodies, self._bodies = self._facts.bodies[self._bodies :], len(self._facts.bodies)
         if bodies:
             new["bodies"] = [plain(body) for body in bodies]
-        return self._clean(new)
+        return new
 
     def _clean(self, values: dict[str, Any]) -> dict[str, Any]:
         cleaned: dict[str, Any] = self._scrubber.value(values)
@@ -231,18 +247,15 @@ class PlayedEngine(Provider):
         moments: list[tuple[float, Any]] = [(last_s, None), (answer.end_s, None)]
         yield from itertools.islice(self._playback.pauses(iter(moments)), 1, None)
         if answer.end == "closed":
-            yield CLOSED_SILENCE_S
+            yield self._playback.silence_s(last_s, answer.end_s)
 
     def _require_running(self, call: ProviderCall) -> None:
         if call.facts.is_stopped:
             raise errors.APIConnectionError("the client or the stream was closed")
 
-    @staticmethod
-    def _end(answer: Produced) -> None:
+    def _end(self, answer: Produced) -> None:
         end = answer.end
         if isinstance(end, EngineError):
             raise raised(end)
         if end == "closed":
-            raise errors.ProviderError(
-                "the recording ends here, as its reader closed the answer: record it anew", failover=False
-            )
+            raise self._playback.broken_off()

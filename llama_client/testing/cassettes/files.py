@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,22 @@ def save(path: Path, exchanges: Sequence[Exchange]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
             file.write(text_of(exchanges).encode())
+    except OSError as error:
+        raise CassetteError(f"{path}: cannot be written ({error.strerror or error})", file=path) from None
+
+
+def require_writable(path: Path) -> None:
+    """To be called before anything is asked that costs money.
+
+    Raises:
+        CassetteError: The file cannot be written.
+    """
+    if path.is_dir():
+        raise CassetteError(f"{path}: is a folder; name a file in it", file=path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
     except OSError as error:
         raise CassetteError(f"{path}: cannot be written ({error.strerror or error})", file=path) from None
 

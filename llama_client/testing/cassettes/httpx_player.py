@@ -17,6 +17,8 @@ from llama_client.testing.cassettes.tracks import pieces_to_play, place_below
 if TYPE_CHECKING:
     from llama_client.testing.cassettes.playback import Playback
 
+_FIRST_ERROR = 400
+
 
 def played_client(playback: Playback, provider: str, *, is_async: bool) -> Any:
     """An HTTPX client that is answered from a cassette."""
@@ -50,6 +52,17 @@ class _Playing:
         answer = self._playback.recorded(self._provider, request.method, place, request.content, content_type)
         return answer, self._playback.pauses(_moments(answer))
 
+    def ended(self, answer: Answer, request: httpx.Request) -> Exception:
+        if isinstance(answer.end, Failure):
+            return raised_by_httpx(answer.end, request)
+        return self._playback.broken_off()
+
+    def headers(self, answer: Answer) -> dict[str, str]:
+        """Those of an answer. Official clients wait in real time, so that they are asked not to."""
+        if self._playback.is_timed or (answer.status or 0) < _FIRST_ERROR:
+            return answer.headers
+        return {**answer.headers, "retry-after-ms": "1"}
+
 
 class _Transport(_Playing, httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -60,9 +73,9 @@ class _Transport(_Playing, httpx.BaseTransport):
                 break
             self.wait(each)
         if answer.status is None:
-            raise _ended(answer, request)
+            raise self.ended(answer, request)
         stream = _Stream(self, answer, steps, request)
-        return httpx.Response(answer.status, headers=answer.headers, stream=stream, request=request)
+        return httpx.Response(answer.status, headers=self.headers(answer), stream=stream, request=request)
 
     def wait(self, seconds: float) -> None:
         clock = self._playback.clock
@@ -78,9 +91,9 @@ class _AsyncTransport(_Playing, httpx.AsyncBaseTransport):
                 break
             await self.wait(each)
         if answer.status is None:
-            raise _ended(answer, request)
+            raise self.ended(answer, request)
         stream = _AsyncStream(self, answer, steps, request)
-        return httpx.Response(answer.status, headers=answer.headers, stream=stream, request=request)
+        return httpx.Response(answer.status, headers=self.headers(answer), stream=stream, request=request)
 
     async def wait(self, seconds: float) -> None:
         clock = self._playback.clock
@@ -125,7 +138,7 @@ class _Stream(httpx.SyncByteStream):
             else:
                 yield each
         if self._answer.end != "complete":
-            raise _ended(self._answer, self._request)
+            raise self._transport.ended(self._answer, self._request)
 
 
 class _AsyncStream(httpx.AsyncByteStream):
@@ -144,7 +157,7 @@ class _AsyncStream(httpx.AsyncByteStream):
             else:
                 yield each
         if self._answer.end != "complete":
-            raise _ended(self._answer, self._request)
+            raise self._transport.ended(self._answer, self._request)
 
 
 def _moments(answer: Answer) -> Iterator[tuple[float, Any]]:
@@ -153,9 +166,3 @@ def _moments(answer: Answer) -> Iterator[tuple[float, Any]]:
     yield from pieces_to_play(answer)
     end = answer.end
     yield (end.at_s if isinstance(end, Failure) else answer.end_s or 0.0), None
-
-
-def _ended(answer: Answer, request: httpx.Request) -> Exception:
-    if isinstance(answer.end, Failure):
-        return raised_by_httpx(answer.end, request)
-    return UnrecordedRequestError("the recording ends here, as its reader closed the answer: record it anew")

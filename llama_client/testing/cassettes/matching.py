@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from llama_client.redaction import MASK
 from llama_client.testing.cassettes.errors import UnrecordedRequestError
 from llama_client.testing.cassettes.exchanges import Asked, EngineExchange, Exchange
+from llama_client.testing.cassettes.scrubbing import MARK
 
 _MAX_SHOWN_LINES = 24
 _MAX_SHOWN_CHARS = 120
+_MAX_TITLE_CHARS = 40
 # Longer texts are compared by what they begin with, as comparing takes the square of their length.
 _MAX_COMPARED_LINES = 2000
 
@@ -66,6 +66,19 @@ def wanted(exchange: Exchange, ignore: Iterable[str] = ()) -> Wanted:
     return asking(exchange.provider, request.method, request.path, request.body, ignore)
 
 
+def described(exchange: Exchange) -> str:
+    """What a recorded exchange answers, for a reader who has many of them: with the model and the last message."""
+    asked = wanted(exchange)
+    content = asked.content if isinstance(asked.content, dict) else {}
+    messages = content.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    text = last.get("content") if isinstance(last, dict) else None
+    words = [asked.title, *([content["model"]] if isinstance(content.get("model"), str) else ())]
+    if isinstance(text, str):
+        words.append(json.dumps(text[:_MAX_TITLE_CHARS] + "…" * (len(text) > _MAX_TITLE_CHARS), ensure_ascii=False))
+    return " ".join(words)
+
+
 def asking(provider: str, verb: str, place: str, content: Any, ignore: Iterable[str] = ()) -> Wanted:
     """What a request asks.
 
@@ -89,6 +102,7 @@ class Deck:
         exchanges: In the order in which they were recorded.
         ignore: Fields that are not compared.
         repeat: Whether the last answer to a request is given again and again.
+        is_refreshed: Whether an answer that its reader broke off is asked for anew: it may be read further now.
         on_used: Called with the number of each exchange that answers.
     """
 
@@ -98,6 +112,7 @@ class Deck:
         *,
         ignore: Sequence[str] = (),
         repeat: bool = False,
+        is_refreshed: bool = False,
         on_used: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._on_used = on_used
@@ -110,7 +125,9 @@ class Deck:
         # Where a secret stood: anything may stand there now.
         self._masked: list[int] = []
         for number, each in enumerate(self._wanted):
-            if MASK in each.key:
+            if is_refreshed and _is_closed(exchanges[number]):
+                continue
+            if MARK in each.key:
                 self._masked.append(number)
             self._left.setdefault(each.key, deque()).append(number)
         self._used: set[int] = set()
@@ -197,6 +214,11 @@ def _error(asked: Wanted, why: str, difference: tuple[str, ...]) -> UnrecordedRe
     return UnrecordedRequestError(message, provider=asked.provider, target=target, difference=difference)
 
 
+def _is_closed(exchange: Exchange) -> bool:
+    answered = exchange.produced if isinstance(exchange, EngineExchange) else exchange.answer
+    return answered.end == "closed"
+
+
 def _without(value: Any, path: Sequence[str]) -> Any:
     if not isinstance(value, dict) or path[0] not in value:
         return value
@@ -210,17 +232,28 @@ def _fits(recorded: Wanted, asked: Wanted) -> bool:
 
 
 def _same(recorded: Any, asked: Any) -> bool:
-    """Whether two values are equal, but for what a mask stands for."""
+    """Whether two values are equal, but for what a mark stands for."""
     if isinstance(recorded, str) and isinstance(asked, str):
-        if recorded == asked or MASK not in recorded:
-            return recorded == asked
-        pattern = ".*".join(re.escape(part) for part in recorded.split(MASK))
-        return re.fullmatch(pattern, asked, re.DOTALL) is not None
+        return recorded == asked or (MARK in recorded and _has_parts(asked, recorded.split(MARK)))
     if isinstance(recorded, dict) and isinstance(asked, dict):
         return recorded.keys() == asked.keys() and all(_same(below, asked[name]) for name, below in recorded.items())
     if isinstance(recorded, list) and isinstance(asked, list):
         return len(recorded) == len(asked) and all(map(_same, recorded, asked))
     return bool(recorded == asked) and isinstance(recorded, bool) == isinstance(asked, bool)
+
+
+def _has_parts(text: str, parts: Sequence[str]) -> bool:
+    """Whether a text has these parts in order, begins with the first and ends with the last; in linear time."""
+    first, *middle, last = parts
+    if not text.startswith(first) or not text.endswith(last):
+        return False
+    at, end = len(first), len(text) - len(last)
+    for part in middle:
+        found = text.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return at <= end
 
 
 def _distance(recorded: Wanted, asked: Wanted) -> int:

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 # `at_once`: pauses are left out; `recorded`: they are as long as they were.
 Timing = Literal["at_once", "recorded"]
-# What was closed by its reader goes on being silent for so long; then the reader is no longer the same.
-CLOSED_SILENCE_S = 2.0
+# What was closed by its reader (another server was quicker, say) goes on being silent until the moment at which that
+# happened and a little longer; then the reader is no longer the same.
+_LATE_S = 0.25
+_LONGEST_SILENCE_S = 2.0
 # They are those of a body that is no longer framed and encoded as it was.
 _OF_TRANSFER = ("content-length", "transfer-encoding", "content-encoding")
 
@@ -32,6 +34,7 @@ class Playback:
         clock: Whose time the pauses take; None: the real one.
         scrubber: Takes out of requests what it takes out of recordings.
         bases: The path of each provider's address.
+        is_timed: Whether pauses are kept.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class Playback:
         self.clock = clock
         self.scrubber = Scrubber()
         self.bases: dict[str, str] = {}
-        self._is_timed = timing == "recorded"
+        self.is_timed = timing == "recorded"
         self._missing = missing
 
     def found(self, provider: str, verb: str, place: str, content: Any) -> Any:
@@ -72,11 +75,28 @@ class Playback:
         assert isinstance(found, HttpExchange)
         return found.answer
 
+    def silence_s(self, last_s: float, end_s: float) -> float:
+        """How long an answer is silent that its reader broke off.
+
+        Args:
+            last_s: When its last piece came.
+            end_s: When it was broken off.
+        """
+        return min(_LATE_S + (0.0 if self.is_timed else max(0.0, end_s - last_s)), _LONGEST_SILENCE_S)
+
+    def broken_off(self) -> UnrecordedRequestError:
+        """The end of an answer that its reader broke off, and that is read further now."""
+        error = UnrecordedRequestError(
+            'the recording ends here, as its reader closed the answer: record it anew with mode="refresh"'
+        )
+        self._missing(error)
+        return error
+
     def pauses(self, moments: Iterator[tuple[float, Any]]) -> Iterator[Any]:
         """What came at each moment, and before it the pause in seconds where pauses are kept."""
         now_s = 0.0
         for at_s, each in moments:
-            if self._is_timed and at_s > now_s:
+            if self.is_timed and at_s > now_s:
                 yield at_s - now_s
                 now_s = at_s
             if each is not None:
@@ -107,8 +127,9 @@ class _Sent:
         if isinstance(answer.end, Failure):
             raise raised(answer.end)
         if answer.end == "closed":
-            yield CLOSED_SILENCE_S
-            raise UnrecordedRequestError("the recording ends here, as its reader closed the answer: record it anew")
+            moments = [answer.head_s, *(line.at_s for line in answer.lines if line.at_s is not None)]
+            yield self._playback.silence_s(moments[-1], answer.end_s or 0.0)
+            raise self._playback.broken_off()
         yield b"0\r\n\r\n"
 
     def _moments(self) -> Iterator[tuple[float, bytes | None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import json
 import os
@@ -12,8 +13,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from llama_client.providers.services import SERVICES
-from llama_client.redaction import MASK, is_masked, key_spans, secrets_in, secrets_of_address
+from llama_client.redaction import is_masked, key_spans, secrets_in, secrets_of_address
 from llama_client.testing.cassettes.bodies import Piece
+from llama_client.testing.cassettes.deltas import payloads_of, rewritten, texts_in
+
+# Stands in a cassette for a secret. No prompt has it, as `***` is in many: a replay takes anything in its place.
+MARK = "<secret-taken-out>"
 
 # Everything that the package reads in an answer's head. Never cookies, organisations, projects or accounts.
 _KEPT_HEADERS = frozenset(
@@ -91,7 +96,8 @@ class Scrubber:
         return kept
 
     def pieces(self, pieces: list[Piece]) -> list[Piece]:
-        """The pieces of a body without secrets, also those that are torn between two."""
+        """The pieces of a body without secrets, also those that are torn between pieces or between events."""
+        pieces = self._without_deltas(pieces)
         joined = b"".join(data for _, data in pieces).decode("latin-1")
         spans = list(self._spans(joined))
         if not spans:
@@ -104,20 +110,24 @@ class Scrubber:
 
     def events(self, events: list[Any]) -> list[Any]:
         """The events of a stream without secrets, also those that come bit by bit in the deltas of several."""
-        events = [self.value(each) for each in events]
-        leaves: dict[tuple[str | int, ...], list[tuple[Any, str | int]]] = {}
-        for event in events:
-            for path, holder, key in _leaves(event, ()):
-                leaves.setdefault(path, []).append((holder, key))
-        for found in leaves.values():
+        events = copy.deepcopy(events)
+        # Before each event by itself: the rest of a secret whose beginning is taken out is not found.
+        for found in texts_in(events):
             texts = [holder[key] for holder, key in found]
             joined = "".join(texts)
-            spans = list(self._spans(joined)) if len(texts) > 1 else []
+            spans = list(self._spans(joined))
             start = 0
             for (holder, key), text in zip(found, texts, strict=True) if spans else ():
                 holder[key] = _masked_part(joined, spans, start, start + len(text))
                 start += len(text)
-        return events
+        return [self.value(each) for each in events]
+
+    def _without_deltas(self, pieces: list[Piece]) -> list[Piece]:
+        payloads = payloads_of(b"".join(data for _, data in pieces))
+        cleaned = self.events([each.value for each in payloads])
+        pairs = zip(payloads, cleaned, strict=True)
+        changes = [each._replace(value=value) for each, value in pairs if value != each.value]
+        return rewritten(pieces, changes) if changes else pieces
 
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
         """Where secrets are, in order and apart."""
@@ -200,15 +210,6 @@ def _masked_part(text: str, spans: list[tuple[int, int]], start: int, end: int) 
             continue
         kept.append(text[at : max(begin, at)])
         if begin >= start:
-            kept.append(MASK)
+            kept.append(MARK)
         at = min(until, end)
     return "".join([*kept, text[at:end]])
-
-
-def _leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any, str | int]]:
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, below in pairs:
-        if isinstance(below, str):
-            yield (*path, key), value, key
-        else:
-            yield from _leaves(below, (*path, key))

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from llama_client.config.environment import CASSETTE_VARIABLE
 from llama_client.testing.cassettes.errors import CassetteError, UnrecordedRequestError
 from llama_client.testing.cassettes.exchanges import Exchange
-from llama_client.testing.cassettes.files import load, save
-from llama_client.testing.cassettes.matching import Deck, wanted
+from llama_client.testing.cassettes.files import load, require_writable, save
+from llama_client.testing.cassettes.leaping import LeapingTime
+from llama_client.testing.cassettes.matching import Deck, described, wanted
 from llama_client.testing.cassettes.playback import Timing
 from llama_client.testing.cassettes.player import Player
 from llama_client.testing.cassettes.recorder import Recorder
 from llama_client.testing.cassettes.refreshing import Refresher
 from llama_client.testing.cassettes.spool import CASSETTE, Spool
-from llama_client.testing.seams import using
+from llama_client.testing.cassettes.tracks import Order
+from llama_client.testing.seams import has_clock, using
 
 if TYPE_CHECKING:
     from llama_client.providers.http.interceptor import Interceptor
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
 # `replay`: only answers; `record`: all anew; `once`: records where there is no file; `refresh`: what is missing.
 Mode = Literal["replay", "record", "once", "refresh"]
-_MODES = ("replay", "record", "once", "refresh")
+_MODES = get_args(Mode)
 
 
 class Cassette:
@@ -49,16 +52,23 @@ class Cassette:
         clock: FakeClock | None = None,
         ignore: Sequence[str] = (),
         repeat: bool = False,
+        is_once: bool = False,
     ) -> None:
         self.path = path
         self.mode = mode
+        self._is_once = is_once
+        self._has_failed = False
         self.missing: list[UnrecordedRequestError] = []
         self._ignore = tuple(ignore)
-        self._found: list[tuple[float, Exchange]] = []
+        self._found: list[tuple[Order, Exchange]] = []
         self._lock = threading.Lock()
-        before = load(path) if mode == "replay" or (mode == "refresh" and path.exists()) else []
-        self.deck = Deck(before, ignore=ignore, repeat=repeat)
+        if mode != "replay":
+            # Before anything is paid for.
+            require_writable(path)
+        self._before = load(path) if mode == "replay" or (mode == "refresh" and path.exists()) else []
+        self.deck = Deck(self._before, ignore=ignore, repeat=repeat, is_refreshed=mode == "refresh")
         recorder = Recorder(self._keep)
+        self._close = recorder.keeping.close
         player = Player(self.deck, timing=timing, clock=clock, missing=self._note)
         self.interceptor: Interceptor
         match mode:
@@ -83,8 +93,8 @@ class Cassette:
     @property
     def changes(self) -> list[str]:
         """What `refresh` changes in the file: a line for each exchange that is dropped or recorded anew."""
-        dropped = [f"- {wanted(each).title}" for each in self.deck.unused]
-        return [*dropped, *(f"+ {wanted(each).title}" for each in self.recorded)]
+        dropped = [] if self._has_failed else [f"- {described(each)}" for each in self.deck.unused]
+        return [*dropped, *(f"+ {described(each)}" for each in self.recorded)]
 
     def assert_all_used(self) -> None:
         """Fails where a recorded exchange has answered nothing.
@@ -96,26 +106,36 @@ class Cassette:
         assert not unused, f"{self.path}: {len(unused)} recorded exchanges were not asked for: {'; '.join(unused[:5])}"
 
     def raise_missing(self) -> None:
-        """Raises the first request that had no answer, which the program may have caught.
+        """Raises the first request that had no answer, which the program may have caught; once.
 
         Raises:
             UnrecordedRequestError: As it was raised there.
         """
-        if self.missing:
+        if self.missing and not self._has_failed:
+            self._has_failed = True
             raise self.missing[0]
 
+    def fail(self) -> None:
+        """Says that the test has failed, so that what it did not ask for is not dropped: it may not have come to it."""
+        self._has_failed = True
+
     def save(self) -> None:
-        """Writes what was recorded.
+        """Writes what was recorded, also of answers that are still being read.
 
         Raises:
             CassetteError: The file cannot be written.
         """
-        if self.mode == "record":
-            save(self.path, self.recorded)
-        elif self.mode == "refresh" and self.changes:
-            save(self.path, [*self.deck.taken, *self.recorded])
+        self._close()
+        recorded, has_failed = self.recorded, self._has_failed
+        match self.mode:
+            case "record" if not has_failed or (recorded and not self._is_once):
+                save(self.path, recorded)
+            case "refresh" if self.changes:
+                save(self.path, [*(self._before if has_failed else self.deck.taken), *recorded])
+            case _:
+                pass
 
-    def _keep(self, order: float, exchange: Exchange) -> None:
+    def _keep(self, order: Order, exchange: Exchange) -> None:
         with self._lock:
             self._found.append((order, exchange))
 
@@ -140,10 +160,13 @@ def cassette(
     Args:
         path: The cassette; its folder is created.
         mode: `replay` answers from the file alone: no socket, no key, no model. `record` asks the real providers, and
-            writes the file anew at the end, also where the block failed. `once` records where there is no file, else
-            replays. `refresh` replays what fits, records the rest, and drops what was not asked for.
-        timing: `at_once`, or `recorded`: with the pauses between the pieces of an answer as they were.
-        clock: Whose time these pauses take; None: the real one. It also becomes the clients' own.
+            writes the file anew at the end; where the block failed, what it had asked until then. `once` records where
+            there is no file, unless the block fails, and replays where there is one. `refresh` replays what fits,
+            records the rest, and drops what was not asked for, unless the block fails. Costs go to the clients'
+            ledger, but of a replay into one in memory, as it cost nothing.
+        timing: `at_once`: without the pauses between the pieces of an answer, and without waits between attempts; or
+            `recorded`: with the pauses as they were.
+        clock: Whose time the pauses take; None: the real one. It also becomes the clients' own.
         ignore: Fields of requests that are not compared: `seed`, or `metadata.user` for one below another.
         repeat: Whether a request may be answered more often than it was recorded.
 
@@ -151,7 +174,7 @@ def cassette(
         The cassette in use.
 
     Raises:
-        CassetteError: The file is missing, no cassette, or cannot be written; or `mode` is unknown.
+        CassetteError: The file is missing, no cassette, or cannot be written; or an argument is wrong.
         UnrecordedRequestError: At the end, where a request had no answer and the program has caught that.
 
     Example:
@@ -160,21 +183,31 @@ def cassette(
         tape.assert_all_used()
     """
     file = Path(path)
-    if mode not in _MODES:
-        raise CassetteError(f"mode: must be one of {', '.join(_MODES)}, got {mode!r}", file=file)
+    _require_known("mode", mode, _MODES, file)
+    _require_known("timing", timing, get_args(Timing), file)
+    if isinstance(ignore, str):
+        raise CassetteError(f"ignore: must be a list of names, as in [{ignore!r}], got {ignore!r}", file=file)
+    is_once = mode == "once"
     if mode == "once":
         mode = "replay" if file.exists() else "record"
-    tape = Cassette(file, mode, timing=timing, clock=clock, ignore=ignore, repeat=repeat)
-    own_clock = clock.clock if clock is not None else None
+    tape = Cassette(file, mode, timing=timing, clock=clock, ignore=ignore, repeat=repeat, is_once=is_once)
+    plays = tape.interceptor.plays
+    own_clock = LeapingTime().clock if plays and timing == "at_once" and clock is None and not has_clock() else clock
     try:
-        with using(interceptor=tape.interceptor, clock=own_clock):
+        with using(interceptor=tape.interceptor, clock=own_clock, ledger_url="memory" if plays else None):
             yield tape
     except BaseException:
         # What was recorded until then was paid for.
+        tape.fail()
         tape.save()
         raise
     tape.save()
     tape.raise_missing()
+
+
+def _require_known(name: str, value: str, known: Sequence[str], file: Path) -> None:
+    if value not in known:
+        raise CassetteError(f"{name}: must be one of {', '.join(known)}, got {value!r}", file=file)
 
 
 @contextmanager
@@ -255,9 +288,11 @@ def _made(value: str) -> Interceptor:
         return Player(Deck(load(path)))
     spool, file = Spool(path), path / CASSETTE
     recorder = Recorder(spool.exchange)
+    atexit.register(recorder.keeping.close)
     if mode == "record":
         return recorder
     missing: Callable[[Any], None] = (lambda error: spool.missing(str(error))) if mode == "replay" else lambda _: None
-    deck = Deck(load(file) if file.exists() else [], on_used=spool.used)
+    before = load(file) if file.exists() else []
+    deck = Deck(before, is_refreshed=mode == "refresh", on_used=spool.used)
     player = Player(deck, missing=missing)
     return player if mode == "replay" else Refresher(player, recorder)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from llama_client.testing.cassettes.exchanges import Exchange
 from llama_client.testing.cassettes.files import as_data, of_data
+from llama_client.testing.cassettes.tracks import Order
 
 CASSETTE = "cassette.json"
 _SUFFIX = ".jsonl"
@@ -31,7 +32,7 @@ class Spool:
         self._pid = 0
         self._path = folder
 
-    def exchange(self, order: float, exchange: Exchange) -> None:
+    def exchange(self, order: Order, exchange: Exchange) -> None:
         """A new exchange."""
         self._append({"order": order, "exchange": as_data(exchange)})
 
@@ -71,7 +72,7 @@ class Spooled(NamedTuple):
 
 def collected(folder: Path) -> Spooled:
     """What all processes have appended; a line that is cut was under way when its process was killed."""
-    found: list[tuple[float, Exchange]] = []
+    found: list[tuple[Order, Exchange]] = []
     used: set[int] = set()
     missing: list[str] = []
     for path in sorted(folder.glob(f"*{_SUFFIX}")):
@@ -79,7 +80,8 @@ def collected(folder: Path) -> Spooled:
             try:
                 item = json.loads(line) if line.endswith(b"\n") else {}
                 if "exchange" in item:
-                    found.append((item["order"], of_data(item["exchange"])))
+                    at_ns, number = item["order"]
+                    found.append(((at_ns, number), of_data(item["exchange"])))
             except (ValueError, ValidationError):
                 continue
             if "used" in item:

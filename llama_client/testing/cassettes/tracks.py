@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from llama_client.testing.cassettes.bodies import (
     Piece,
     UnreadableError,
     is_stream,
+    json_bytes,
     json_value,
     lines_of,
     pieces_of,
 )
-from llama_client.testing.cassettes.exchanges import Answer, Exchange, Failure, HttpExchange, Line, Request
+from llama_client.testing.cassettes.exchanges import Answer, Exchange, Failure, HttpExchange, Request
 from llama_client.testing.cassettes.failures import is_failure, stored
 from llama_client.testing.cassettes.scrubbing import Scrubber, digest_of, request_value
 
-# Takes a finished exchange, and its place in the order in which requests were sent.
-Sink = Callable[[float, Exchange], None]
+# Nanoseconds of the calendar, and a number: the order in which the requests of several processes were sent.
+Order = tuple[int, int]
+# Takes a finished exchange.
+Sink = Callable[[Order, Exchange], None]
 # Longer answers are kept up to here: a cassette is to be read.
 MAX_BODY_BYTES = 16 << 20
 # The ends of streams after which nothing is read, whatever follows.
 _LAST = (b"data: [DONE]", b'"done":true}')
 _numbers = itertools.count()
+# The calendar may be set back meanwhile.
+_STARTED_NS = time.time_ns() - time.monotonic_ns()
+
+
+def now_in_order() -> Order:
+    return _STARTED_NS + time.monotonic_ns(), next(_numbers)
 
 
 def place_of(url: str, path: str) -> str:
@@ -57,6 +67,13 @@ def content_of(body: bytes, content_type: str, scrubber: Scrubber) -> Any:
         return digest_of(body, content_type)
 
 
+class Ending(Protocol):
+    """An exchange under way."""
+
+    def closed(self) -> None:
+        """The reader has had enough, or reads no more."""
+
+
 class Keeping:
     """Where recorded exchanges go, and what is taken out of them.
 
@@ -70,6 +87,26 @@ class Keeping:
         self.sink = sink
         self.scrubber = Scrubber()
         self.bases: dict[str, str] = {}
+        self._open: set[Ending] = set()
+        self._lock = threading.Lock()
+
+    def begins(self, track: Ending) -> None:
+        with self._lock:
+            self._open.add(track)
+
+    def ends(self, track: Ending) -> bool:
+        """Whether this is the first end of an exchange."""
+        with self._lock:
+            is_first = track in self._open
+            self._open.discard(track)
+        return is_first
+
+    def close(self) -> None:
+        """Keeps what is under way as far as it has come, as if its reader had closed it."""
+        with self._lock:
+            tracks = list(self._open)
+        for track in tracks:
+            track.closed()
 
 
 class Track:
@@ -85,15 +122,15 @@ class Track:
         self._provider = provider
         self._request = request
         self._scrubber = keeping.scrubber
-        self._sink = keeping.sink
-        self._order = time.time() + next(_numbers) * 1e-9
+        self._keeping = keeping
+        self._order = now_in_order()
         self._started = time.monotonic()
         self._status: int | None = None
         self._headers: dict[str, str] = {}
         self._head_s = 0.0
         self._pieces: list[Piece] = []
         self._bytes = 0
-        self._is_over = False
+        keeping.begins(self)
 
     @property
     def _now_s(self) -> float:
@@ -124,11 +161,11 @@ class Track:
         self._end("complete" if last.endswith(_LAST) else "closed")
 
     def _end(self, end: Any) -> None:
-        if self._is_over:
+        if not self._keeping.ends(self):
             return
-        self._is_over = True
         answer = self._answer(end)
-        self._sink(self._order, HttpExchange(provider=self._provider, request=self._request, answer=answer))
+        exchange = HttpExchange(provider=self._provider, request=self._request, answer=answer)
+        self._keeping.sink(self._order, exchange)
 
     def _answer(self, end: Any) -> Answer:
         if self._bytes > MAX_BODY_BYTES:
@@ -143,26 +180,12 @@ class Track:
                 return Answer(**common, body=body, body_s=self._pieces[-1][0])
             except UnreadableError:
                 pass
-        return Answer(**common, lines=self._lines())
-
-    def _lines(self) -> tuple[Line, ...]:
-        lines = list(lines_of(self._scrubber.pieces(self._pieces)))
-        values = [line.data if line.data is not None else line.line for line in lines]
-        cleaned = iter(self._scrubber.events([value for value in values if value is not None]))
-        changed = []
-        for line, value in zip(lines, values, strict=True):
-            if value is None:
-                changed.append(line)
-            else:
-                name = "data" if line.data is not None else "line"
-                changed.append(line.model_copy(update={name: next(cleaned)}))
-        return tuple(changed)
+        return Answer(**common, lines=lines_of(self._scrubber.pieces(self._pieces)))
 
 
 def pieces_to_play(answer: Answer) -> list[Piece]:
     """The body of an answer, as it came."""
-    if answer.body_s is not None:
-        from llama_client.testing.cassettes.bodies import json_bytes
-
-        return [(answer.body_s, json_bytes(answer.body))]
+    if answer.body_s is not None or answer.body is not None:
+        # Whoever writes one by hand has no time to tell.
+        return [(answer.head_s if answer.body_s is None else answer.body_s, json_bytes(answer.body))]
     return pieces_of(answer.lines)
