@@ -264,6 +264,13 @@ def _first_texts(configuration: dict[str, Any], count: int) -> str:
             return "".join(next(texts) for _ in range(count))
 
 
+def test_a_test_that_has_failed_is_not_told_again_what_had_no_answer(tape: Path) -> None:
+    with replaying(tape) as in_use:
+        ask_all(config("http://a.test"), "call-sync", 1)
+        in_use.fail()
+    assert len(in_use.missing) == 1
+
+
 def _ask_text(configuration: dict[str, Any], text: str) -> Any:
     return ask(configuration, "call-sync", messages=[{"role": "user", "content": text}])
 

@@ -51,6 +51,11 @@ def test_the_fixture_replays_and_records_where_it_is_told(tmp_path: Path) -> Non
     assert len(list(Path("cassettes/test_app").glob("test_it-*.json"))) == 2
     again = _pytest()
     assert again.returncode == 0, again.stdout
+    tests.write_text(TEST.replace("URL", repr(f"{server.url}/v1")).replace("ask(text", "ask('Hum? ' + text"), "utf-8")
+    changed = _pytest()
+    # One fault is told once.
+    assert "2 failed in" in changed.stdout, changed.stdout
+    assert "UnrecordedRequestError" in changed.stdout
 
 
 def test_each_test_has_a_file_by_a_name_that_every_system_takes() -> None:

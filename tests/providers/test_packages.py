@@ -130,7 +130,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WireServer]:
             return as_json({"data": [{"id": "m-1"}]})
         if received.path.endswith("/speak"):
             usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
-            return as_json({"says": f"{received.json['hear']}!", "usage": usage})
+            return as_json({"says": f"{received.json['hear'][-1]['content']}!", "usage": usage})
         return OPENAI.good(streams=bool(received.json.get("stream")))
 
     monkeypatch.setenv("LLAMA_CLIENT_CONFIG", "llama-client.toml")

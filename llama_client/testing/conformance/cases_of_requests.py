@@ -15,7 +15,7 @@ from llama_client.testing.conformance.bench import KEY, MODES, PROMPT, Bench
 from llama_client.testing.conformance.case import Case, case
 from llama_client.testing.conformance.cases_of_answers import TOOLS
 from llama_client.testing.conformance.expectations import NotAskedError, Outcome, UnmetError, demand, expect
-from llama_client.testing.conformance.said import Refusal, Said
+from llama_client.testing.conformance.said import Refusal, Said, SaidCall
 from llama_client.testing.conformance.wires import Engine
 from llama_client.testing.loopback import Answer, Received
 
@@ -41,6 +41,7 @@ _SETTINGS: dict[str, Any] = {
     "reasoning_effort": "low",
     "extra_body": {"setting_of_the_suite": "as-it-is"},
 }
+_CALL = Said(calls=(SaidCall("call_1", "weather", ('{"city": "Tokyo"}',)),), finish_reason="tool_calls")
 _OF_TOOLS = ("tool_choice", "parallel_tool_calls")
 _SCHEMA = {
     "type": "json_schema",
@@ -59,7 +60,9 @@ def parameters_are_sent_or_refused(bench: Bench) -> None:
 def settings_are_sent_or_refused(bench: Bench) -> None:
     for name, value in _SETTINGS.items():
         params: dict[str, Any] = {name: value, **({"tools": TOOLS[:1]} if name in _OF_TOOLS else {})}
-        outcome = bench.ask(Said(("Hello",)), **params)
+        # A call that is demanded is said.
+        calls_tool = name == "tool_choice" and "tools" in bench.wire.can
+        outcome = bench.ask(_CALL if calls_tool else Said(("Hello",)), **params)
         if isinstance(outcome.error, UnsupportedFeatureError) and outcome.error.param in {"tools", "logprobs"}:
             continue
         _expect_sent_or_refused(bench, outcome, name, value=value)

@@ -25,7 +25,8 @@ class ScriptedModel(Engine):
     takes = frozenset(
         {
             "temperature", "top_p", "top_k", "min_p", "max_tokens", "seed", "stop", "frequency_penalty",
-            "presence_penalty", "repetition_penalty", "logit_bias", "tools", "response_format", "n",
+            "presence_penalty", "repetition_penalty", "logit_bias", "tools", "tool_choice",
+            "parallel_tool_calls", "reasoning_effort", "logprobs", "response_format", "n",
         }
     )  # fmt: skip
 

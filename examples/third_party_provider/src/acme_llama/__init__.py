@@ -22,8 +22,7 @@ class ParrotCodec(PlainCodec):
 
     def encode(self, call: ProviderCall) -> HttpCall:
         messages = [message.model_dump(mode="json", exclude_none=True) for message in call.request.messages]
-        body = {"voice": call.model, "hear": messages}
-        return HttpCall("speak", json.dumps(body).encode(), {})
+        return HttpCall("speak", json.dumps({"voice": call.model, "hear": messages}).encode(), {})
 
     def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
         return self.chunk(answer, call, (said := json.loads(answer.body))["says"], said.get("usage"))
