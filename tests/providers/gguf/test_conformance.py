@@ -26,7 +26,8 @@ class ScriptedModel(Engine):
         {
             "temperature", "top_p", "top_k", "min_p", "max_tokens", "seed", "stop", "frequency_penalty",
             "presence_penalty", "repetition_penalty", "logit_bias", "tools", "tool_choice",
-            "parallel_tool_calls", "reasoning_effort", "logprobs", "response_format", "n",
+            "parallel_tool_calls", "reasoning_effort", "logprobs", "extra_body",
+            "response_format", "n",
         }
     )  # fmt: skip
 
