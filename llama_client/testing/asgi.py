@@ -110,7 +110,7 @@ class _Exchange(httpx.AsyncByteStream):
         self._request = request
         self._body: bytes | None = body
         self._outbox: asyncio.Queue[_Message] = asyncio.Queue(maxsize=1)
-        # Whether there is room in the outbox, or nobody who would look into it.
+        # Whether there is room in the outbox, or no reader any more.
         self._has_room = asyncio.Event()
         self._is_gone = False
         # The answer is complete, or the visitor has gone.

@@ -127,7 +127,7 @@ async def astream(
 
 
 def _config(fake: FakeProvider, target: str) -> dict[str, Any]:
-    # A ledger would take time, and nobody could look at it.
+    # A ledger would take time, and is out of reach.
     return {**fake.config(target), "ledger": {"enabled": False}}
 
 
