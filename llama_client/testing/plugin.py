@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 _CASSETTE_MODES = ("replay", "once", "record", "refresh")
 
-# Of a test: its fake, and how many of its faults were told when the test ended.
+# Of a test: its fake, how many faults of that its end has reported, and its cassette. Not `funcargs`, which lacks
+# what is asked for by `getfixturevalue`.
 _FAKE: pytest.StashKey[FakeProvider] = pytest.StashKey()
-_TOLD: pytest.StashKey[int] = pytest.StashKey()
+_REPORTED: pytest.StashKey[int] = pytest.StashKey()
+_CASSETTE: pytest.StashKey[Cassette] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -52,8 +54,8 @@ def llama(llama_clock: FakeClock, request: pytest.FixtureRequest) -> Iterator[Fa
     request.node.stash[_FAKE] = fake
     with fake.playing():
         yield fake
-    # What was told when the test ended is told; what other fixtures asked while they ended is not.
-    del fake.faults[: request.node.stash.get(_TOLD, 0)]
+    # What other fixtures asked while they ended is not reported yet.
+    del fake.faults[: request.node.stash.get(_REPORTED, 0)]
     fake.check()
 
 
@@ -65,6 +67,7 @@ def cassette(request: pytest.FixtureRequest) -> Iterator[Cassette]:
 
     path = file_of_test(request.path, request.node.nodeid)
     with opened(path, request.config.getoption("--llama-cassettes")) as tape:
+        request.node.stash[_CASSETTE] = tape
         yield tape
 
 
@@ -94,29 +97,19 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     except BaseException as error:
         if (fake := _fake_of(item)) is not None:
             fake.explain(error)
-        if (tape := _tape_of(item)) is not None:
+        if (tape := item.stash.get(_CASSETTE, None)) is not None:
             tape.fail()
         raise
     if (fake := _fake_of(item)) is not None:
         fake.check()
-    if (tape := _tape_of(item)) is not None:
+    if (tape := item.stash.get(_CASSETTE, None)) is not None:
         tape.raise_missing()
     return result
 
 
-def _tape_of(item: pytest.Item) -> Cassette | None:
-    """The test's own; None: it has none, and the kit is not even imported."""
-    found = getattr(item, "funcargs", {}).get("cassette")
-    if found is None:
-        return None
-    from llama_client.testing.cassettes import Cassette
-
-    return found if isinstance(found, Cassette) else None
-
-
 def _fake_of(item: pytest.Item) -> FakeProvider | None:
-    """The test's own, whatever asked for it, with what is told now; None: it has none, and the kit is not imported."""
+    """The test's own, whose faults are reported now; None: it has none."""
     fake = item.stash.get(_FAKE, None)
     if fake is not None:
-        item.stash[_TOLD] = len(fake.faults)
+        item.stash[_REPORTED] = len(fake.faults)
     return fake

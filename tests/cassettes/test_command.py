@@ -14,7 +14,7 @@ from llama_client.testing.loopback import WireServer
 from tests.cli.conftest import run
 from tests.routing.asking import good
 
-# Asks in this process and in others, and ends as it is told.
+# Asks in this process and in others, and ends as its arguments say.
 PROGRAM = """
 import os, signal, subprocess, sys
 from llama_client import LlamaClient, LlamaClientError

@@ -1,4 +1,4 @@
-"""The fixture `cassette`: a file of its own for each test, which is replayed unless told otherwise."""
+"""The fixture `cassette`: a file of its own for each test, which is replayed unless an option says otherwise."""
 
 from __future__ import annotations
 
@@ -53,9 +53,15 @@ def test_the_fixture_replays_and_records_where_it_is_told(tmp_path: Path) -> Non
     assert again.returncode == 0, again.stdout
     tests.write_text(TEST.replace("URL", repr(f"{server.url}/v1")).replace("ask(text", "ask('Hum? ' + text"), "utf-8")
     changed = _pytest()
-    # One fault is told once.
+    # One fault, reported once.
     assert "2 failed in" in changed.stdout, changed.stdout
     assert "UnrecordedRequestError" in changed.stdout
+    # However the test asks for its cassette.
+    late = tests.read_text("utf-8").replace(
+        "test_it(cassette, text):", "test_it(request, text):\n    cassette = request.getfixturevalue('cassette')"
+    )
+    tests.write_text(late, "utf-8")
+    assert "2 failed in" in _pytest().stdout
 
 
 def test_each_test_has_a_file_by_a_name_that_every_system_takes() -> None:

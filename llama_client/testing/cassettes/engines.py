@@ -73,14 +73,14 @@ class _Track:
     def _cleaned(self) -> tuple[TimedChunk, ...]:
         """The chunks, without secrets that several of them hold together."""
         chunks = iter(self._scrubber.events([each.chunk for each in self._chunks if each.chunk is not None]))
-        told = [self._clean(each.facts) for each in self._chunks]
+        facts_of_chunks = [self._clean(each.facts) for each in self._chunks]
         bodies = iter(self._scrubber.events([body for each in self._chunks for body in each.facts.get("bodies", ())]))
-        for facts in told:
+        for facts in facts_of_chunks:
             if "bodies" in facts:
                 facts["bodies"] = [next(bodies) for _ in facts["bodies"]]
         return tuple(
             each.model_copy(update={"chunk": None if each.chunk is None else next(chunks), "facts": facts})
-            for each, facts in zip(self._chunks, told, strict=True)
+            for each, facts in zip(self._chunks, facts_of_chunks, strict=True)
         )
 
     def _new_facts(self) -> dict[str, Any]:

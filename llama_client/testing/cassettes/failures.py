@@ -47,12 +47,12 @@ def stored(error: Exception, at_s: float, waits: Any, clean: Callable[[str], str
     if isinstance(error, LlamaClientError):
         own: FailureKind = "timeout" if isinstance(error, APITimeoutError) else "refused_by_client"
         return Failure(kind=own, message=clean(str(error)), at_s=at_s, error=type(error).__name__)
-    told = failure_of(error, waited=_waited(waits))
-    message = str(told)
+    failure = failure_of(error, waited=_waited(waits))
+    message = str(failure)
     for prefix in _PREFIXES:
         message = message.removeprefix(prefix)
     return Failure(
-        kind=_kind(error, told),
+        kind=_kind(error, failure),
         message=clean(message),
         at_s=at_s,
         cause=_cause(error),
@@ -113,8 +113,8 @@ def raised_by_httpx(failure: Failure, request: Any) -> Exception:
     return kind(failure.message, request=request)
 
 
-def _kind(error: Exception, told: Exception) -> FailureKind:
-    is_timeout = isinstance(told, APITimeoutError)
+def _kind(error: Exception, failure: Exception) -> FailureKind:
+    is_timeout = isinstance(failure, APITimeoutError)
     if was_unsent(error):
         # One that a reused connection's end made unsent is sent again: see `Failure.is_unsent`.
         if isinstance(error, ConnectionLostError):
@@ -122,9 +122,9 @@ def _kind(error: Exception, told: Exception) -> FailureKind:
         return "connect_timeout" if is_timeout else "not_connected"
     if is_timeout:
         return "timeout"
-    if isinstance(error, UndecodableError) or isinstance(told, errors.InvalidResponseError):
+    if isinstance(error, UndecodableError) or isinstance(failure, errors.InvalidResponseError):
         return "undecodable"
-    if isinstance(error, MalformedAnswerError) or "malformed HTTP" in str(told):
+    if isinstance(error, MalformedAnswerError) or "malformed HTTP" in str(failure):
         return "malformed"
     return "lost"
 

@@ -29,6 +29,10 @@ _OF_TRANSFER = ("content-length", "transfer-encoding", "content-encoding")
 class Playback:
     """The answers of a cassette, for everything that asks.
 
+    Args:
+        timing: Whether their pauses are kept.
+        missing: Called with each request that has no answer.
+
     Attributes:
         deck: The exchanges.
         clock: Whose time the pauses take; None: the real one.

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from llama_client.testing.cassettes.errors import UnrecordedRequestError
-from llama_client.testing.cassettes.matching import Deck
-from llama_client.testing.cassettes.playback import Playback, Timing
+from llama_client.testing.cassettes.playback import Playback
 from llama_client.testing.cassettes.tracks import base_of, place_of
 from llama_client.testing.loopback import Answer
 from llama_client.testing.memory import AsyncMemoryEndpoint, MemoryEndpoint
@@ -15,30 +13,19 @@ from llama_client.testing.memory import AsyncMemoryEndpoint, MemoryEndpoint
 if TYPE_CHECKING:
     from llama_client.providers.base import Provider
     from llama_client.providers.http.exchange import AsyncEndpoint, Endpoint
-    from llama_client.testing.clock import FakeClock
 
 
 class Player:
     """An `Interceptor` that answers from recorded exchanges.
 
     Args:
-        deck: The exchanges.
-        timing: Whether their pauses are kept.
-        clock: Whose time the pauses take; None: the real one.
-        missing: Called with each request that has no answer.
+        playback: The exchanges, and how they are played.
     """
 
     plays = True
 
-    def __init__(
-        self,
-        deck: Deck,
-        *,
-        timing: Timing = "at_once",
-        clock: FakeClock | None = None,
-        missing: Callable[[UnrecordedRequestError], None] = lambda _: None,
-    ) -> None:
-        self.playback = Playback(deck, timing=timing, clock=clock, missing=missing)
+    def __init__(self, playback: Playback) -> None:
+        self.playback = playback
 
     def endpoint(self, provider: str, url: str, headers: Mapping[str, str], opened: Callable[[], Endpoint]) -> Endpoint:
         self.playback.bases.setdefault(provider, base_of(url))

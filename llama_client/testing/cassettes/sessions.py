@@ -16,7 +16,7 @@ from llama_client.testing.cassettes.exchanges import Exchange
 from llama_client.testing.cassettes.files import load, require_writable, save
 from llama_client.testing.cassettes.leaping import LeapingTime
 from llama_client.testing.cassettes.matching import Deck, described, wanted
-from llama_client.testing.cassettes.playback import Timing
+from llama_client.testing.cassettes.playback import Playback, Timing
 from llama_client.testing.cassettes.player import Player
 from llama_client.testing.cassettes.recorder import Recorder
 from llama_client.testing.cassettes.refreshing import Refresher
@@ -59,7 +59,6 @@ class Cassette:
         self._is_once = is_once
         self._has_failed = False
         self.missing: list[UnrecordedRequestError] = []
-        self._ignore = tuple(ignore)
         self._found: list[tuple[Order, Exchange]] = []
         self._lock = threading.Lock()
         if mode != "replay":
@@ -69,7 +68,7 @@ class Cassette:
         self.deck = Deck(self._before, ignore=ignore, repeat=repeat, is_refreshed=mode == "refresh")
         recorder = Recorder(self._keep)
         self._close = recorder.keeping.close
-        player = Player(self.deck, timing=timing, clock=clock, missing=self._note)
+        player = Player(Playback(self.deck, timing=timing, clock=clock, missing=self._note))
         self.interceptor: Interceptor
         match mode:
             case "replay":
@@ -285,7 +284,7 @@ def _made(value: str) -> Interceptor:
         message = f"{CASSETTE_VARIABLE}: must be replay:FILE, as in replay:cassettes/chat.json"
         raise CassetteError(f"{message}; to record, run llama-client record --to FILE -- COMMAND")
     if not path.is_dir():
-        return Player(Deck(load(path)))
+        return Player(Playback(Deck(load(path))))
     spool, file = Spool(path), path / CASSETTE
     recorder = Recorder(spool.exchange)
     atexit.register(recorder.keeping.close)
@@ -294,5 +293,5 @@ def _made(value: str) -> Interceptor:
     missing: Callable[[Any], None] = (lambda error: spool.missing(str(error))) if mode == "replay" else lambda _: None
     before = load(file) if file.exists() else []
     deck = Deck(before, is_refreshed=mode == "refresh", on_used=spool.used)
-    player = Player(deck, missing=missing)
+    player = Player(Playback(deck, missing=missing))
     return player if mode == "replay" else Refresher(player, recorder)

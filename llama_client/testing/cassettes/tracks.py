@@ -186,6 +186,6 @@ class Track:
 def pieces_to_play(answer: Answer) -> list[Piece]:
     """The body of an answer, as it came."""
     if answer.body_s is not None or answer.body is not None:
-        # Whoever writes one by hand has no time to tell.
+        # An answer that was written by hand has no time.
         return [(answer.head_s if answer.body_s is None else answer.body_s, json_bytes(answer.body))]
     return pieces_of(answer.lines)
