@@ -31,7 +31,7 @@ _PATIENCE_S = 2.0
 async def asgi_client(app: AsgiApp, *, base_url: str = "http://testserver") -> AsyncIterator[httpx.AsyncClient]:
     """A client of an application that has started, and shuts down at the end of the block.
 
-    The application is told as by a server: `http.disconnect` when its answer is complete, or when the visitor has gone.
+    The application gets `http.disconnect` as from a server: when its answer is complete, or when the visitor has gone.
     Requests wait without end unless they have a `timeout`; its `read` holds for the head and for each piece.
 
     Args:

@@ -77,7 +77,7 @@ def test_a_retired_model_is_told_with_its_end_and_what_replaces_it() -> None:
     require(ran, 1, "retired llama-3.1-70b-versatile in January 2025", "its replacement there is openai/gpt-oss-120b")
 
 
-def test_an_address_where_nobody_listens_is_told() -> None:
+def test_an_address_where_nothing_listens_is_told() -> None:
     env = {"GROQ_API_KEY": "gsk-x", "GROQ_BASE_URL": "http://127.0.0.1:1", "LLAMA_CLIENT_ROUTING__RETRIES": "0"}
     ran = run("chat", "-m", GROQ, "hi", env=env)
     require(ran, 1, "no server listens at http://127.0.0.1:1", "Try: llama-client doctor")

@@ -55,22 +55,22 @@ CODECS: list[tuple[Any, str]] = [
     (codecs.LosesCallsWithoutArguments, "call-without-arguments"),
     (codecs.ForgetsToTryAtOnce, "status-429-try-at-once"),
     (codecs.Mistyped, "model-and-messages-are-sent"),
-    (codecs.Mistyped, "the-key-is-shown-to-nobody"),
+    (codecs.Mistyped, "the-key-is-not-shown"),
 ]
 PROVIDERS: list[tuple[Any, str]] = [
     (providers.TriesAgainByItself, "no-hidden-retry"),
     (providers.BlocksTheLoop, "event-loop-is-not-blocked"),
-    (providers.ShowsTheKey, "the-key-is-shown-to-nobody"),
+    (providers.ShowsTheKey, "the-key-is-not-shown"),
     (providers.LeavesAnswersOpen, "consumer-stops-early"),
     (providers.IgnoresThatItIsCancelled, "task-cancelled"),
     (providers.RaisesWhatItLikes, "no-foreign-exceptions"),
     (providers.ForgetsWhatItSent, "sent-once-sent"),
-    (providers.SaysThatItSent, "not-sent-where-nobody-listens"),
+    (providers.SaysThatItSent, "not-sent-where-nothing-listens"),
     (providers.HasAllTheTime, "stall-is-a-timeout"),
     (providers.IsBrokenByAnError, "next-answer-after-failures"),
     (providers.TriesAgainAfterATimeout, "stall-midway-is-a-timeout"),
     (providers.TakesBackThatItSent, "stall-is-a-timeout"),
-    (providers.ShowsTheKeyInRaw, "the-key-is-shown-to-nobody"),
+    (providers.ShowsTheKeyInRaw, "the-key-is-not-shown"),
     (providers.LeavesAThread, "nothing-left-open"),
 ]
 PUPPETS: list[tuple[Any, str]] = [

@@ -12,7 +12,7 @@ from llama_client.testing.clock import FakeClock
 from llama_client.testing.dialects import DIALECTS, GROQ, OLLAMA, OPENAI, Dialect, dialect_of
 from llama_client.testing.faults import FAULTS, GOOD, Fault, FaultServer, Kind, fault
 from llama_client.testing.faults.answers import Asked
-from llama_client.testing.faults.library import canonical
+from llama_client.testing.faults.table import canonical
 from llama_client.testing.loopback import Answer, Received, as_json
 from llama_client.testing.played import Played
 from llama_client.testing.seams import using

@@ -154,7 +154,7 @@ def test_a_client_that_reads_to_the_end_has_not_left_early(server: WireServer, h
     assert not server.closed_early.is_set()
 
 
-def test_nobody_listens_on_a_closed_port(http: httpx.Client) -> None:
+def test_nothing_listens_on_a_closed_port(http: httpx.Client) -> None:
     with closed_port() as url, pytest.raises(httpx.ConnectError):
         http.post(url)
 

@@ -105,7 +105,7 @@ def sent_once_sent(bench: Bench) -> None:
 
 
 @case("A server that is not running has charged nothing, and another target can answer.")
-def not_sent_where_nobody_listens(bench: Bench) -> None:
+def not_sent_where_nothing_listens(bench: Bench) -> None:
     with closed_port() as url:
         outcome = bench.ask_times(1, url=url)[0]
     error = outcome.refused(APIConnectionError)
@@ -264,7 +264,7 @@ def _is_connection_error(error: ProviderError) -> None:
 
 
 CASES: tuple[Case, ...] = (
-    *_STATUSES, no_hidden_retry, sent_once_sent, not_sent_where_nobody_listens, malformed_body, malformed_midway,
+    *_STATUSES, no_hidden_retry, sent_once_sent, not_sent_where_nothing_listens, malformed_body, malformed_midway,
     connection_cut, ends_without_finish_reason, error_event_midway, error_event_first, error_in_a_200,
     stall_is_a_timeout,
     stall_midway_is_a_timeout, next_answer_after_failures, no_foreign_exceptions,

@@ -126,7 +126,7 @@ def nothing_left_open(bench: Bench) -> None:
 
 
 class _All:
-    """Has come once it was told so many times."""
+    """Has come after so many calls."""
 
     def __init__(self, times: int) -> None:
         self.came = threading.Event()

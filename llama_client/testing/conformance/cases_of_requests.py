@@ -133,7 +133,7 @@ def one_request_an_answer(bench: Bench) -> None:
 
 
 @case("Keys end up in logs, bug reports and screenshots.")
-def the_key_is_shown_to_nobody(bench: Bench) -> None:
+def the_key_is_not_shown(bench: Bench) -> None:
     echo = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}})
     with _logged() as log:
         bench.says(Said(("Hello",)))
@@ -264,5 +264,5 @@ CASES: tuple[Case, ...] = (
     parameters_are_sent_or_refused, settings_are_sent_or_refused,
     tools_and_schemas_are_sent_or_refused, what_it_cannot_is_refused,
     model_and_messages_are_sent, every_message_is_sent,
-    calls_and_results_of_tools_are_sent, one_request_an_answer, the_key_is_shown_to_nobody,
+    calls_and_results_of_tools_are_sent, one_request_an_answer, the_key_is_not_shown,
 )  # fmt: skip

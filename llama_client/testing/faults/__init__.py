@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from llama_client.testing.faults.library import FAULTS, GOOD, fault
 from llama_client.testing.faults.row import Fault
 from llama_client.testing.faults.server import FaultReport, FaultRequest, FaultServer, Kind
+from llama_client.testing.faults.table import FAULTS, GOOD, fault
 
 __all__ = ["FAULTS", "GOOD", "Fault", "FaultReport", "FaultRequest", "FaultServer", "Kind", "fault"]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from llama_client.testing.faults.library import GOOD, canonical, fault
+from llama_client.testing.faults.table import GOOD, canonical, fault
 
 LONGEST_WAIT_S = 86_400.0
 _PORTS = range(65_536)

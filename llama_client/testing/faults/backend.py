@@ -17,8 +17,8 @@ from llama_client.testing.chat_request import OLLAMA_CHAT, OPENAI_CHAT
 from llama_client.testing.dialects import OLLAMA, dialect_of
 from llama_client.testing.faults.answers import Asked
 from llama_client.testing.faults.arguments import checked_arguments, checked_name
-from llama_client.testing.faults.library import FAULTS
 from llama_client.testing.faults.plan import FaultPlan, Rate
+from llama_client.testing.faults.table import FAULTS
 from llama_client.testing.loopback import Answer, Received, WireServer, as_json
 
 _BY_ADDRESS = re.compile(r"/fault/([^/?]+)(/.*)", re.DOTALL)

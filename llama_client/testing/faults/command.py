@@ -13,8 +13,8 @@ from typing import Any
 
 from llama_client.testing.faults.arguments import checked_share
 from llama_client.testing.faults.backend import Backend
-from llama_client.testing.faults.library import FAULTS, fault
 from llama_client.testing.faults.server import KINDS, FaultServer
+from llama_client.testing.faults.table import FAULTS, fault
 
 # On Windows a wait without an end is not interrupted by Ctrl-C.
 _LOOK_UP_S = 0.5
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             server.at_rate(rate, seed=options.seed, faults=options.fault or ())
         stop = threading.Event()
         if not options.commands:
-            # Before it is told that it listens: the signal may follow at once.
+            # Before the addresses are printed: the signal may follow at once.
             signal.signal(signal.SIGTERM, lambda *_: stop.set())
         _say({"url": server.url, "urls": {kind: server.url_for(kind) for kind in KINDS}})
         if options.commands:

@@ -11,8 +11,8 @@ from typing import Any
 
 from llama_client.testing.faults.answers import Asked
 from llama_client.testing.faults.arguments import checked_name, checked_share
-from llama_client.testing.faults.library import FAULTS, GOOD, fault
 from llama_client.testing.faults.row import Fault
+from llama_client.testing.faults.table import FAULTS, GOOD, fault
 from llama_client.testing.loopback import Answer, as_json, cut, paced
 
 # What is known of prompts is how often each was asked; the ones that were asked longest ago are forgotten.

@@ -1,4 +1,4 @@
-"""A fault server in a process of its own, which is told what to do in lines of JSON."""
+"""A fault server in a process of its own, which takes its commands as lines of JSON."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class ProcessBackend:
         )
         _running.add(self)
         try:
-            told = self._reply()
-            if "error" in told:
-                raise OSError(told["errno"], told["error"])
-            self.url: str = told["url"]
+            begun = self._reply()
+            if "error" in begun:
+                raise OSError(begun["errno"], begun["error"])
+            self.url: str = begun["url"]
         except BaseException:
             self.close()
             raise
@@ -103,7 +103,7 @@ class ProcessBackend:
 
     def _tell(self, command: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
-        with suppress(OSError, ValueError):  # it has ended; the missing reply tells that
+        with suppress(OSError, ValueError):  # it has ended; then no reply comes
             self._process.stdin.write(json.dumps(command) + "\n")
             self._process.stdin.flush()
 

@@ -65,7 +65,7 @@ _OVERLOADED, _SERVER_ERROR = "overloaded_error", "server_error"
 _FAILED = "The server had an error while processing your request."
 
 _LIMITS = (
-    Fault("429", "rate limited; no wait is told", _RATE, (429,), limited()),
+    Fault("429", "rate limited, without a wait", _RATE, (429,), limited()),
     Fault("429-now", "rate limited, with `Retry-After: 0`", _RATE, (429,), limited({"retry-after": "0"}),
           wait_s=(0, 0)),
     Fault("429-integer", "rate limited, with `Retry-After` in seconds", _RATE, (429,),

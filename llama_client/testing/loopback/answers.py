@@ -205,5 +205,5 @@ def refusal(error: Exception) -> Answer:
     Args:
         error: What it raised.
     """
-    told = {"message": str(error), "type": type(error).__name__, "code": None}
-    return as_json({"error": told}, status=_REFUSED, headers=_NOT_AGAIN)
+    body = {"message": str(error), "type": type(error).__name__, "code": None}
+    return as_json({"error": body}, status=_REFUSED, headers=_NOT_AGAIN)

@@ -21,7 +21,7 @@ def no_network(allow: Sequence[str] = ()) -> Iterator[NetworkGuard]:
     remembers it.
 
     Not seen: connections that were open before, what other processes do (a child of `os.fork` is refused too, but
-    cannot be told of at the end), code in C that opens sockets of its own, and datagrams that uvloop sends.
+    are not in the report at the end), code in C that opens sockets of its own, and datagrams that uvloop sends.
 
     Args:
         allow: Host names, addresses, or networks such as `10.0.0.0/8` that are reachable all the same.

@@ -126,8 +126,8 @@ class FakeProvider(Script):
             self.faults.append(error)
             raise
         except Exception as error:
-            told = f"the reply to {asked} cannot be given: {type(error).__name__}: {error}"
-            fault = ScriptError(told, asked=asked)
+            why = f"the reply to {asked} cannot be given: {type(error).__name__}: {error}"
+            fault = ScriptError(why, asked=asked)
             self.faults.append(fault)
             raise fault from error
 
@@ -140,9 +140,9 @@ class FakeProvider(Script):
         names = " and ".join(f"on({name!r})" for name in waiting)
         return f"{_HOW}; there are replies for {names}: names are provider or provider/model, as configured"
 
-    def _stranger(self, told: str) -> Exception:
+    def _stranger(self, message: str) -> Exception:
         """Of a client that was opened before the block."""
-        fault = ScriptError(told)
+        fault = ScriptError(message)
         self.faults.append(fault)
         return fault
 

@@ -232,7 +232,7 @@ def test_a_long_prompt_can_be_stopped_before_its_first_word(
 
     with caplog.at_level("DEBUG", "llama_client"):
         asyncio.run(main())
-    # It was stopped in the midst of its prompt, of which each tenth is told.
+    # It was stopped in the midst of its prompt, whose tenths are each reported.
     last, whole = read()[-1]
     assert last < whole / 2
 
