@@ -6,7 +6,7 @@ import argparse
 import json
 import signal
 import sys
-import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -16,8 +16,8 @@ from llama_client.testing.faults.backend import Backend
 from llama_client.testing.faults.server import KINDS, FaultServer
 from llama_client.testing.faults.table import FAULTS, fault
 
-# On Windows a wait without an end is not interrupted by Ctrl-C.
-_LOOK_UP_S = 0.5
+# Between two looks for a signal, which a sleep does not end.
+_LOOK_UP_S = 0.1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,19 +35,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         sys.stderr.write(f"error: cannot listen at port {options.port}: {error}\n")
         return 2
+    # Before the addresses are printed: a signal may follow at once. No event, whose lock the wait may hold just then.
+    signals: list[int] = []
+    if not options.commands:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda sent, _: signals.append(sent))
     with server:
         if options.fault or options.rate is not None:
             rate = 1.0 if options.rate is None else options.rate
             server.at_rate(rate, seed=options.seed, faults=options.fault or ())
-        stop = threading.Event()
-        if not options.commands:
-            # Before the addresses are printed: the signal may follow at once.
-            signal.signal(signal.SIGTERM, lambda *_: stop.set())
         _say({"url": server.url, "urls": {kind: server.url_for(kind) for kind in KINDS}})
         if options.commands:
             _obey(server._backend)
-        else:
-            _wait(stop)
+        while not options.commands and not signals:
+            time.sleep(_LOOK_UP_S)
     return 0
 
 
@@ -132,14 +133,6 @@ def _command(line: bytes) -> dict[str, Any]:
     if not isinstance(command, dict) or not isinstance(command.get("do"), str):
         raise ValueError('a command is a JSON object with "do": its name')
     return command
-
-
-def _wait(stop: threading.Event) -> None:
-    try:
-        while not stop.wait(_LOOK_UP_S):
-            pass
-    except KeyboardInterrupt:
-        pass
 
 
 def _say(value: object) -> None:
