@@ -40,7 +40,7 @@ def ask(mode: str, *answers: Answer, prompt: Any = "Hi", model: str = "x/llama3.
 def done(mode: str, **facts: Any) -> Answer:
     body = {"model": "m", "message": {"role": "assistant", "content": "Hello"}, "done": True, "done_reason": "stop"}
     if mode.startswith("stream"):
-        text = {**body, "done": False}
+        text = {**body, "done": False, "created_at": facts.get("created_at")}
         last = {**body, **facts, "message": {"role": "assistant", "content": ""}}
         return streamed([OLLAMA.event(text), OLLAMA.event(last)], headers=OLLAMA.stream_headers)
     return as_json({**body, **facts})
@@ -397,3 +397,20 @@ def test_whoever_serves_an_image_is_told_nothing_of_the_user_s_own_client() -> N
             client.ask([{"role": "user", "content": [image]}])
         assert "authorization" not in pictures.requests[0].headers
         assert "authorization" in ollama.requests[0].headers
+
+
+@each_mode
+@pytest.mark.parametrize(
+    "written", ["2026-11-23T17:00:00.123456789Z", "2026-11-23T18:00:00+01:00", "2026-11-23T17:00:00"]
+)
+def test_an_answer_was_created_when_the_server_says(mode: str, written: str) -> None:
+    reply, _ = ask(mode, done(mode, created_at=written))
+    assert reply.created == 1795453200
+
+
+@each_mode
+@pytest.mark.parametrize("written", [None, "", "yesterday", 1795453200, "0001-01-01T00:00:00Z", "2026-13-01T00:00:00Z"])
+def test_an_answer_whose_time_is_not_told_was_created_when_it_came(mode: str, written: Any) -> None:
+    before = int(time.time())
+    reply, _ = ask(mode, done(mode, created_at=written))
+    assert before <= reply.created <= time.time()

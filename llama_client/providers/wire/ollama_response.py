@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from llama_client.providers.base import HttpAnswer, ProviderCall
@@ -32,6 +33,8 @@ class OllamaReader:
         self._answer = answer
         self._call = call
         self._tool_calls = 0
+        # The same in every chunk of an answer.
+        self._created: int | None = None
         # Of models whose templates Ollama does not know as thinking.
         self._tags = TagReader()
         self.is_done = self.is_complete = False
@@ -82,9 +85,11 @@ class OllamaReader:
         }
         if done:
             self._learn(body)
+        if self._created is None:
+            self._created = _unix_s(body.get("created_at")) or int(answer.received_at)
         values = {
             "id": call.request_id,
-            "created": int(answer.received_at),
+            "created": self._created,
             "model": body.get("model") or call.model,
             "choices": [choice],
             "usage": _usage(body) if done else None,
@@ -125,6 +130,17 @@ class OllamaReader:
         tokens, spent_s = count(body.get("eval_count")), _seconds(body.get("eval_duration"))
         if tokens and spent_s:
             facts.tokens_per_s = tokens / spent_s
+
+
+def _unix_s(moment: object) -> int | None:
+    try:
+        at = datetime.fromisoformat(moment) if isinstance(moment, str) else None
+    except ValueError:
+        return None
+    # Go writes a time that it does not know as the first of year 1.
+    if at is None or at.year <= 1970:
+        return None
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
 
 
 def _logprobs(tokens: object, request: ChatRequest) -> dict[str, Any] | None:
