@@ -6,6 +6,7 @@
     ├── InvalidRequestError             found before anything is sent; .param names the field
     ├── BudgetExceededError             a budget does not allow the call; its numbers are attributes
     ├── LocalOnlyError                  refused by `local_only`; .rule names the rule, .source what switched it on
+    ├── JobError                        a bulk job cannot start or go on; .folder and .where say which and where
     ├── MissingExtraError               an optional package is not installed; .extra names the extra
     └── ProviderError                   one target failed; .retryable and .failover decide what happens next
         ├── AuthenticationError         the API key is missing or refused
@@ -179,6 +180,20 @@ class LocalOnlyError(LlamaClientError):
         super().__init__(message)
         self.rule: LocalOnlyRule = rule
         self.source = source
+
+
+class JobError(LlamaClientError):
+    """A bulk job cannot start or go on: its folder is in use or of another job, or its input has changed.
+
+    Attributes:
+        folder: The job's folder; None: it has none.
+        where: The place in the input (`tickets.csv, line 3`); None: it is not about a row.
+    """
+
+    def __init__(self, message: str = "", *, folder: Path | None = None, where: str | None = None) -> None:
+        super().__init__(message)
+        self.folder = folder
+        self.where = where
 
 
 class MissingExtraError(LlamaClientError):
