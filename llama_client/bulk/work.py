@@ -1,0 +1,153 @@
+"""What both drivers do for a job beside asking: reading rows, beginning, recording, counting. All of it may block."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import islice
+from typing import TYPE_CHECKING, Self
+
+from llama_client.bulk.dispatcher import Dispatcher, Task
+from llama_client.bulk.receipt import BulkProgress, Tally
+from llama_client.bulk.results import BulkResult
+from llama_client.errors import BudgetExceededError, JobError, LlamaClientError
+
+if TYPE_CHECKING:
+    from llama_client.bulk.contracts import Input, Journal
+    from llama_client.bulk.rows import Row
+    from llama_client.types.completion import Attempt, ChatCompletion
+
+BATCH = 64
+"""Rows that are read, or recorded, at once."""
+# How long a group of results waits for its ledger rows; a ledger that cannot be written does not hold up a job.
+_FLUSH_S = 5.0
+_PROGRESS_S = 0.1
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """One run of a job.
+
+    Args:
+        source: Where the rows come from.
+        journal: What was done.
+        dispatcher: Which row is next; the drivers call it under their lock.
+        tally: Adds up results.
+        flush: Waits until the ledger rows of calls that have ended are written, at most so many seconds.
+        limit: The most rows of the input; None: all.
+        on_progress: Told how far the job is, in the thread that records.
+    """
+
+    source: Input
+    journal: Journal
+    dispatcher: Dispatcher
+    tally: Tally
+    flush: Callable[[float], bool] | None = None
+    limit: int | None = None
+    on_progress: Callable[[BulkProgress], object] | None = None
+    _rows: Iterator[Row] | None = None
+    _flush_s: float = _FLUSH_S
+    _told_at: float = field(default=-_PROGRESS_S)
+
+    def read(self, most: int) -> tuple[list[Row], bool]:
+        """The next rows that are to be asked, and whether the input has ended."""
+        if self._rows is None:
+            self._rows = self.source.rows()
+        found: list[Row] = []
+        while len(found) < most:
+            if self.limit is not None and self.tally.rows >= self.limit:
+                return found, True
+            row = next(self._rows, None)
+            if row is None:
+                self._require_all()
+                return found, True
+            self.tally.rows += 1
+            if self.journal.is_done(row):
+                self.tally.earlier += 1
+            else:
+                found.append(row)
+        return found, False
+
+    def began(self, tasks: Sequence[Task]) -> None:
+        self.journal.began([task.row for task in tasks])
+
+    def record(self, ended: Sequence[tuple[Task, ChatCompletion | LlamaClientError]]) -> list[BulkResult]:
+        """Records rows that are done, after their ledger rows: a row that is done is in the ledger."""
+        if self.flush is not None and not self.flush(self._flush_s):
+            # It logs that; the job goes on as calls do.
+            self._flush_s = 0.0
+        results = [_result(task, outcome) for task, outcome in ended]
+        self.journal.record(results)
+        self.tally.add(results, sum(_calls(task, outcome) for task, outcome in ended))
+        self.tell()
+        return results
+
+    def tell(self, *, is_last: bool = False) -> None:
+        now = time.monotonic()
+        if self.on_progress is not None and (is_last or now - self._told_at >= _PROGRESS_S):
+            self._told_at = now
+            self.on_progress(self.tally.progress(self.dispatcher.in_flight))
+
+    def results(self, *, only_earlier: bool = False) -> Iterator[BulkResult]:
+        """What is done, in the order of the input: all of it, or what earlier runs have done."""
+        rows = islice(self.source.rows(), self.limit) if self.source.is_replayable else None
+        return self.journal.results(rows, only_earlier=only_earlier)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the reading of the input, and the journal."""
+        self.tally.end()
+        rows, self._rows = self._rows, None
+        try:
+            close = getattr(rows, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self.journal.close()
+
+    def _require_all(self) -> None:
+        if self.journal.end > self.tally.rows:
+            raise JobError(
+                f"{self.source.name}: has {self.tally.rows} rows, and row {self.journal.end} is done already; restore "
+                "the input, or use another job folder"
+            )
+
+
+def ends_job(error: BaseException) -> bool:
+    """Whether it is not of one row: the job stops, and the row stays to be done."""
+    return isinstance(error, BudgetExceededError | JobError) or not isinstance(error, LlamaClientError)
+
+
+def _result(task: Task, outcome: ChatCompletion | LlamaClientError) -> BulkResult:
+    costs = [_usd(error.attempts) for error in task.errors]
+    if isinstance(outcome, LlamaClientError):
+        return BulkResult(task.row, None, outcome, usd=_total(costs))
+    return BulkResult(task.row, outcome, usd=_total([*costs, outcome.cost.usd]))
+
+
+def _usd(attempts: Sequence[Attempt]) -> Decimal | None:
+    """What attempts cost; those that were never sent cost nothing."""
+    return _total([each.cost.usd if each.cost is not None else Decimal(0) for each in attempts])
+
+
+def _total(parts: Sequence[Decimal | None]) -> Decimal | None:
+    total = Decimal(0)
+    for part in parts:
+        if part is None:
+            return None
+        total += part
+    return total
+
+
+def _calls(task: Task, outcome: ChatCompletion | LlamaClientError) -> int:
+    attempts = [each for error in task.errors for each in error.attempts]
+    if not isinstance(outcome, LlamaClientError):
+        attempts += outcome.attempts
+    return sum(each.sent for each in attempts)
