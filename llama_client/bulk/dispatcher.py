@@ -8,14 +8,28 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from llama_client.errors import AllTargetsFailedError, LlamaClientError, OverloadedError, ProviderError, RateLimitError
+from llama_client.errors import (
+    AllTargetsFailedError,
+    AuthenticationError,
+    ConfigError,
+    LlamaClientError,
+    LocalOnlyError,
+    MissingExtraError,
+    ModelLoadError,
+    ModelNotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    ProviderError,
+    QuotaExceededError,
+    RateLimitError,
+)
 
 if TYPE_CHECKING:
     from llama_client.bulk.contracts import Limits
     from llama_client.bulk.rows import Row
-    from llama_client.types.completion import ChatCompletion
+    from llama_client.types.completion import Attempt, ChatCompletion
 
 # Rows that are read before their turn; fewer would leave calls without a row while the input is read.
 _READ_AHEAD = 256
@@ -28,11 +42,24 @@ _MAX_REFUSALS = 30
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 60.0
 # No provider's window of requests is longer than a day.
 _LONGEST_ASKED_S = 86_400.0
+# Errors of the account or the configuration: when so many rows of a target have met one in succession, no other row
+# would fare better.
+_LASTING = (
+    AuthenticationError,
+    ConfigError,
+    LocalOnlyError,
+    MissingExtraError,
+    ModelLoadError,
+    ModelNotFoundError,
+    PermissionDeniedError,
+    QuotaExceededError,
+)
+_MAX_LASTING = 8
 
 
 @dataclass(slots=True, eq=False)
-class Task:
-    """A row on its way: how often it was tried, and what for.
+class PendingRow:
+    """A row on its way.
 
     Attributes:
         row: The row.
@@ -40,7 +67,7 @@ class Task:
         tries: How often it failed by an error that may pass.
         refusals: How often it was rate limited.
         started_at: When its call in flight began.
-        errors: Each try's error, oldest first.
+        attempts: Those of its failed tries.
     """
 
     row: Row
@@ -48,7 +75,12 @@ class Task:
     tries: int = 0
     refusals: int = 0
     started_at: float = 0.0
-    errors: list[LlamaClientError] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+
+
+Outcome: TypeAlias = "ChatCompletion | LlamaClientError"
+Done: TypeAlias = tuple[PendingRow, Outcome]
+"""A row that is to be recorded."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,31 +90,36 @@ class Dispatcher:
     Args:
         limits: How many requests may be in flight.
         target_of: What a row's limit is kept for.
-        max_in_flight: The most rows that are on their way at once: asked, or answered and not yet recorded.
+        max_pending: The most rows that are asked, or answered and not yet recorded: what a killed process may lose.
         random: Spreads the tries of rows that failed together.
+
+    Attributes:
+        in_flight: The calls in flight.
+        is_stopped: Whether no further call starts. Setting it needs no lock.
     """
 
     limits: Limits
     target_of: Callable[[Row], str]
-    max_in_flight: int
+    max_pending: int
     random: random.Random = field(default_factory=random.Random)
     in_flight: int = 0
     is_stopped: bool = False
     _is_read: bool = False
     _unrecorded: int = 0
     # By target, so that one that is full does not hold back the rows of the others.
-    _ready: dict[str, deque[Task]] = field(default_factory=dict)
+    _ready: dict[str, deque[PendingRow]] = field(default_factory=dict)
     _ready_count: int = 0
-    _delayed: list[tuple[float, int, Task]] = field(default_factory=list)
+    _delayed: list[tuple[float, int, PendingRow]] = field(default_factory=list)
+    # Rows that met an error which may be that of every row, by target.
+    _held: dict[str, list[Done]] = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:
         """Whether no row will follow and none is on its way."""
-        return self.has_none_left and self._unrecorded == 0
+        return self._has_none_left and self._unrecorded == 0
 
     @property
-    def has_none_left(self) -> bool:
-        """Whether no call will follow, unless one of those in flight fails."""
+    def _has_none_left(self) -> bool:
         if self.in_flight:
             return False
         return self.is_stopped or (self._is_read and not self._ready_count and not self._delayed)
@@ -93,78 +130,97 @@ class Dispatcher:
             return 0
         return max(_READ_AHEAD - self._ready_count, 0)
 
-    def add(self, rows: Iterable[Row], *, is_end: bool) -> None:
+    def add(self, rows: Iterable[Row], *, is_end: bool) -> list[Done]:
+        """Takes rows that were read. What is returned is to be recorded."""
         for row in rows:
-            self._make_ready(Task(row, self.target_of(row)))
+            self._make_ready(PendingRow(row, self.target_of(row)))
         self._is_read = self._is_read or is_end
+        return self._done([])
 
-    def stop(self) -> None:
-        """Starts no further call; those in flight end."""
-        self.is_stopped = True
-
-    def next(self, now: float) -> Task | float:
+    def next(self, now: float) -> PendingRow | float:
         """The row to ask now, which counts as in flight from here on; or seconds until there may be one."""
-        if self.is_stopped or self._unrecorded + self.in_flight >= self.max_in_flight:
+        if self.is_stopped or self._unrecorded + self.in_flight >= self.max_pending:
             return math.inf
         while self._delayed and self._delayed[0][0] <= now:
             self._make_ready(heapq.heappop(self._delayed)[2], is_first=True)
         wait_s = self._delayed[0][0] - now if self._delayed else math.inf
-        for target, tasks in self._ready.items():
+        for target, rows in self._ready.items():
             target_s = self.limits.wait_s(target, now)
             if target_s is None:
                 continue
             if target_s > 0:
                 wait_s = min(wait_s, target_s)
                 continue
-            task = tasks.popleft()
+            pending = rows.popleft()
             self._ready_count -= 1
-            if not tasks:
+            if not rows:
                 del self._ready[target]
-            task.started_at = now
+            pending.started_at = now
             self.in_flight += 1
             self.limits.started(target, now)
-            return task
+            return pending
         return wait_s
 
-    def ended(self, task: Task, outcome: ChatCompletion | LlamaClientError, now: float) -> bool:
-        """Takes the outcome of a call; False: the row is tried again later. A row that is done is then recorded."""
-        self.in_flight -= 1
-        self.limits.ended(task.target, now, now - task.started_at, outcome)
-        if isinstance(outcome, LlamaClientError):
-            task.errors.append(outcome)
-            delay_s = self._delay_s(task, outcome)
-            if delay_s is not None and not self.is_stopped:
-                heapq.heappush(self._delayed, (now + delay_s, task.row.position, task))
-                return False
-        self._unrecorded += 1
-        return True
+    def ended(self, pending: PendingRow, outcome: Outcome, now: float) -> list[Done]:
+        """Takes the outcome of a call. What is returned is to be recorded; the row itself may have another try.
 
-    def abandoned(self, task: Task) -> None:
-        """The call in flight was cut off, and has no outcome."""
+        Raises:
+            LlamaClientError: Rows of a target have failed, in succession, by what only the user can mend.
+        """
+        self.in_flight -= 1
+        self.limits.ended(pending.target, now, now - pending.started_at, outcome)
+        if not isinstance(outcome, LlamaClientError):
+            return self._done([*self._held.pop(pending.target, ()), (pending, outcome)])
+        delay_s = self._delay_s(pending, outcome)
+        if delay_s is not None:
+            pending.attempts += outcome.attempts
+            if not self.is_stopped:
+                heapq.heappush(self._delayed, (now + delay_s, pending.row.position, pending))
+            return self._done([])
+        if not isinstance(outcome, _LASTING):
+            return self._done([(pending, outcome)])
+        held = self._held.setdefault(pending.target, [])
+        held.append((pending, outcome))
+        if len(held) >= _MAX_LASTING:
+            self.is_stopped = True
+            self._held.clear()
+            raise outcome
+        return self._done([])
+
+    def abandoned(self) -> None:
+        """A call in flight was cut off: its row stays to be done."""
         self.in_flight -= 1
 
     def recorded(self, rows: int) -> None:
         self._unrecorded -= rows
 
-    def _make_ready(self, task: Task, *, is_first: bool = False) -> None:
-        tasks = self._ready.setdefault(task.target, deque())
+    def _done(self, rows: list[Done]) -> list[Done]:
+        if self._held and self._has_none_left and not self.is_stopped:
+            # Too few to judge by: these are failures of their rows.
+            rows = [*(each for held in self._held.values() for each in held), *rows]
+            self._held.clear()
+        self._unrecorded += len(rows)
+        return rows
+
+    def _make_ready(self, pending: PendingRow, *, is_first: bool = False) -> None:
+        rows = self._ready.setdefault(pending.target, deque())
         if is_first:
-            tasks.appendleft(task)
+            rows.appendleft(pending)
         else:
-            tasks.append(task)
+            rows.append(pending)
         self._ready_count += 1
 
-    def _delay_s(self, task: Task, error: LlamaClientError) -> float | None:
+    def _delay_s(self, pending: PendingRow, error: LlamaClientError) -> float | None:
         """How long the row waits for its next try; None: it has failed for good."""
         if not isinstance(error, ProviderError) or not may_pass(error):
             return None
         if isinstance(error, RateLimitError | OverloadedError):
-            task.refusals += 1
+            pending.refusals += 1
         else:
-            task.tries += 1
-        if task.tries >= _MAX_TRIES or task.refusals >= _MAX_REFUSALS:
+            pending.tries += 1
+        if pending.tries >= _MAX_TRIES or pending.refusals >= _MAX_REFUSALS:
             return None
-        exponent = min(task.tries + task.refusals - 1, 16)
+        exponent = min(pending.tries + pending.refusals - 1, 16)
         delay_s = min(_FIRST_DELAY_S * 2.0**exponent, _LONGEST_DELAY_S) * self.random.uniform(0.5, 1.0)
         asked_s = error.retry_after_s
         return delay_s if asked_s is None else max(min(asked_s, _LONGEST_ASKED_S), delay_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llama_client.errors import LlamaClientError, OverloadedError, ProviderError, RateLimitError
+from llama_client.errors import LlamaClientError, OverloadedError, RateLimitError
 
 if TYPE_CHECKING:
     from llama_client.types.completion import ChatCompletion
@@ -53,7 +53,7 @@ class AimdLimits:
         was_full = state.in_flight >= int(state.allowed)
         state.in_flight -= 1
         if isinstance(outcome, RateLimitError | OverloadedError):
-            if isinstance(outcome, ProviderError) and outcome.retry_after_s is not None:
+            if outcome.retry_after_s is not None:
                 state.waits_until = max(state.waits_until, now + outcome.retry_after_s)
             self._cut(state, now, took_s)
             return

@@ -40,6 +40,8 @@ class IterableInput:
         where = f"row {position + 1}"
         given = dict(item) if isinstance(item, Mapping) else {"messages": item}
         custom_id = given.pop("custom_id", None)
+        if custom_id is not None and not isinstance(custom_id, str):
+            raise InvalidRequestError(f"{where}: custom_id must be text, got {custom_id!r:.40}", param="custom_id")
         messages = given.pop("messages", None)
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]

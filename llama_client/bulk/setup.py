@@ -63,9 +63,7 @@ class JobSetup:
             if folder is not None:
                 journal = JobFolder(folder, self.source.name, self.options, retries_failures=self.retry_failed)
             stack.callback(journal.close)
-            total = self.source.count()
-            if self.source.is_replayable:
-                total = check_rows(self.source, journal, self.limit)
+            total = check_rows(self.source, journal, self.limit) if self.source.is_replayable else self.source.count()
             self._was_read = True
             self.tally = Tally(total=total, maybe_paid_twice=journal.maybe_paid_twice)
             self.tally.start()
@@ -95,7 +93,7 @@ def set_up(
 ) -> JobSetup:
     """Checks the arguments of `bulk`. Nothing is read or written yet."""
     for name, value in (("limit", limit), ("max_concurrency", max_concurrency)):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        if value is not None and (type(value) is not int or value < 1):
             raise InvalidRequestError(f"{name}: must be a whole number above 0, got {value!r}", param=name)
     form, response_format = _form(schema)
     defaults = {**(params or {})}

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llama_client.bulk.dispatcher import Task
+from llama_client.bulk.dispatcher import Done, Outcome, PendingRow
 from llama_client.bulk.work import BATCH, Work, ends_job
 from llama_client.errors import LlamaClientError
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from llama_client.bulk.contracts import AsyncAsk
     from llama_client.bulk.results import BulkResult
     from llama_client.clock import Clock
-    from llama_client.types.completion import ChatCompletion
 
 BUFFERED = 1_024
 """Results that wait for the consumer; with more, no further call is begun."""
@@ -50,7 +49,7 @@ class TaskRun:
         self._changed = asyncio.Event()
         self._has_ended = asyncio.Event()
         self._has_result = asyncio.Event()
-        self._ended: deque[tuple[Task, ChatCompletion | LlamaClientError]] = deque()
+        self._ended: deque[Done] = deque()
         self._out: deque[BulkResult] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._blocking: set[asyncio.Task[Any]] = set()
@@ -59,7 +58,7 @@ class TaskRun:
         self._error: BaseException | None = None
 
     async def results(self, earlier: Iterator[BulkResult]) -> AsyncGenerator[BulkResult]:
-        """Starts the run, and yields earlier results, then new ones as they come; ends it however the consumer leaves."""
+        """Starts the run; yields earlier results, then new ones as they come. Ends it however the consumer leaves."""
         self._spawn(self._conduct())
         self._spawn(self._record())
         try:
@@ -82,7 +81,7 @@ class TaskRun:
             raise self._error
 
     async def _close(self) -> None:
-        self._work.dispatcher.stop()
+        self._work.dispatcher.is_stopped = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -98,7 +97,7 @@ class TaskRun:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._error = self._error or error
-            self._work.dispatcher.stop()
+            self._work.dispatcher.is_stopped = True
             self._changed.set()
             self._has_ended.set()
 
@@ -115,9 +114,9 @@ class TaskRun:
             self._changed.clear()
             begun, wait_s = self._due()
             if begun:
-                await self._in_thread(self._work.began, begun)
-                for task in begun:
-                    self._spawn(self._perform(task))
+                await self._in_thread(self._work.journal.began, [each.row for each in begun])
+                for pending in begun:
+                    self._spawn(self._perform(pending))
                 continue
             if dispatcher.wanted() >= BATCH and not self._is_reading:
                 self._is_reading = True
@@ -130,12 +129,12 @@ class TaskRun:
                     await self._changed.wait()
         self._has_ended.set()
 
-    def _due(self) -> tuple[list[Task], float]:
+    def _due(self) -> tuple[list[PendingRow], float]:
         """The rows to begin now, and how long to wait where there is none."""
-        begun: list[Task] = []
+        begun: list[PendingRow] = []
         while len(begun) < BATCH and len(self._out) < BUFFERED:
             step = self._work.dispatcher.next(self._clock.monotonic())
-            if not isinstance(step, Task):
+            if not isinstance(step, PendingRow):
                 return begun, step
             begun.append(step)
         return begun, math.inf
@@ -145,25 +144,28 @@ class TaskRun:
             rows, is_end = await self._in_thread(self._work.read, BATCH)
         finally:
             self._is_reading = False
-        self._work.dispatcher.add(rows, is_end=is_end)
+        self._hand_over(self._work.dispatcher.add(rows, is_end=is_end))
         self._changed.set()
 
-    async def _perform(self, task: Task) -> None:
+    async def _perform(self, pending: PendingRow) -> None:
         dispatcher = self._work.dispatcher
         try:
-            outcome: ChatCompletion | LlamaClientError = await self._ask(task.row)
+            outcome: Outcome = await self._ask(pending.row)
         except LlamaClientError as error:
             if ends_job(error):
-                dispatcher.abandoned(task)
+                dispatcher.abandoned()
                 raise
             outcome = error
         except BaseException:
-            dispatcher.abandoned(task)
+            dispatcher.abandoned()
             raise
-        if dispatcher.ended(task, outcome, self._clock.monotonic()):
-            self._ended.append((task, outcome))
-            self._has_ended.set()
+        self._hand_over(dispatcher.ended(pending, outcome, self._clock.monotonic()))
         self._changed.set()
+
+    def _hand_over(self, done: list[Done]) -> None:
+        if done:
+            self._ended.extend(done)
+            self._has_ended.set()
 
     async def _record(self) -> None:
         dispatcher = self._work.dispatcher

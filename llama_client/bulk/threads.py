@@ -6,10 +6,11 @@ import contextlib
 import math
 import queue
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
-from llama_client.bulk.dispatcher import Task
+from llama_client.bulk.dispatcher import Done, Outcome, PendingRow
 from llama_client.bulk.work import BATCH, Work, ends_job
 from llama_client.errors import LlamaClientError
 from llama_client.waiting import POLL_S, get_within
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from llama_client.bulk.results import BulkResult
     from llama_client.bulk.rows import Row
     from llama_client.clock import Clock
-    from llama_client.types.completion import ChatCompletion
 
 BUFFERED = 1_024
 """Results that wait for the consumer; with more, no further call is begun."""
@@ -48,18 +48,18 @@ class ThreadedRun:
         self._reading = threading.Lock()
         # Of idle workers: each token wakes one.
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._ended: queue.SimpleQueue[tuple[Task, ChatCompletion | LlamaClientError] | None] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[Done | None] = queue.SimpleQueue()
         self._out: queue.SimpleQueue[BulkResult | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._questions: dict[Task, Question] = {}
+        self._questions: dict[PendingRow, Question] = {}
         self._idle = 0
         # Written by one thread each.
         self._given = self._taken = 0
         self._error: BaseException | None = None
         self._is_cut = False
 
-    def results(self, earlier: Iterator[BulkResult]) -> Iterator[BulkResult]:
-        """Starts the run, and yields earlier results, then new ones as they come; ends it however the consumer leaves."""
+    def results(self, earlier: Iterator[BulkResult]) -> Generator[BulkResult]:
+        """Starts the run; yields earlier results, then new ones as they come. Ends it however the consumer leaves."""
         self._start()
         try:
             yield from earlier
@@ -97,8 +97,9 @@ class ThreadedRun:
         """Begins nothing more, and waits for what is in flight to be recorded."""
         self._work.dispatcher.is_stopped = True
         self._wake_all()
+        until = time.monotonic() + within_s
         with contextlib.suppress(queue.Empty):
-            while get_within(self._out, within_s) is not None:
+            while get_within(self._out, until - time.monotonic()) is not None:
                 self._taken += 1
 
     def _close(self) -> None:
@@ -134,12 +135,12 @@ class ThreadedRun:
         dispatcher, clock = self._work.dispatcher, self._clock
         while not self._is_cut:
             with self._lock:
-                step: Task | float = math.inf
+                step: PendingRow | float = math.inf
                 if not self._keeps or self._given - self._taken < BUFFERED:
                     step = dispatcher.next(clock.monotonic())
                 is_over, wanted = dispatcher.is_over, dispatcher.wanted()
                 has_idle = self._idle > 0
-            if isinstance(step, Task):
+            if isinstance(step, PendingRow):
                 if not has_idle:
                     self._spawn()
                 else:
@@ -174,33 +175,37 @@ class ThreadedRun:
         finally:
             self._reading.release()
         with self._lock:
-            self._work.dispatcher.add(rows, is_end=is_end)
+            done = self._work.dispatcher.add(rows, is_end=is_end)
+        self._hand_over(done)
         return bool(rows) or is_end
 
-    def _perform(self, task: Task) -> None:
-        question = self._ask(task.row)
-        self._questions[task] = question
+    def _perform(self, pending: PendingRow) -> None:
+        question = self._ask(pending.row)
+        self._questions[pending] = question
         try:
-            self._work.began([task])
-            outcome: ChatCompletion | LlamaClientError = question.answer()
+            self._work.journal.began([pending.row])
+            outcome: Outcome = question.answer()
         except LlamaClientError as error:
             if ends_job(error) or self._is_cut:
-                self._abandon(task)
+                self._abandon()
                 raise
             outcome = error
         except BaseException:
-            self._abandon(task)
+            self._abandon()
             raise
         finally:
-            self._questions.pop(task, None)
+            self._questions.pop(pending, None)
         with self._lock:
-            is_done = self._work.dispatcher.ended(task, outcome, self._clock.monotonic())
-        if is_done:
-            self._ended.put((task, outcome))
+            done = self._work.dispatcher.ended(pending, outcome, self._clock.monotonic())
+        self._hand_over(done)
 
-    def _abandon(self, task: Task) -> None:
+    def _hand_over(self, done: list[Done]) -> None:
+        for each in done:
+            self._ended.put(each)
+
+    def _abandon(self) -> None:
         with self._lock:
-            self._work.dispatcher.abandoned(task)
+            self._work.dispatcher.abandoned()
 
     def _record(self) -> None:
         try:

@@ -9,15 +9,15 @@ from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Self
 
-from llama_client.bulk.dispatcher import Dispatcher, Task
+from llama_client.bulk.dispatcher import Dispatcher, Done
 from llama_client.bulk.receipt import BulkProgress, Tally
 from llama_client.bulk.results import BulkResult
-from llama_client.errors import BudgetExceededError, JobError, LlamaClientError
+from llama_client.errors import AllTargetsFailedError, BudgetExceededError, JobError, LlamaClientError
 
 if TYPE_CHECKING:
     from llama_client.bulk.contracts import Input, Journal
     from llama_client.bulk.rows import Row
-    from llama_client.types.completion import Attempt, ChatCompletion
+    from llama_client.types.completion import Attempt
 
 BATCH = 64
 """Rows that are read, or recorded, at once."""
@@ -70,17 +70,23 @@ class Work:
                 found.append(row)
         return found, False
 
-    def began(self, tasks: Sequence[Task]) -> None:
-        self.journal.began([task.row for task in tasks])
-
-    def record(self, ended: Sequence[tuple[Task, ChatCompletion | LlamaClientError]]) -> list[BulkResult]:
+    def record(self, done: Sequence[Done]) -> list[BulkResult]:
         """Records rows that are done, after their ledger rows: a row that is done is in the ledger."""
         if self.flush is not None and not self.flush(self._flush_s):
             # It logs that; the job goes on as calls do.
             self._flush_s = 0.0
-        results = [_result(task, outcome) for task, outcome in ended]
+        results, calls = [], 0
+        for pending, outcome in done:
+            # Those of every try, whatever came of them.
+            attempts = outcome.attempts = [*pending.attempts, *outcome.attempts]
+            calls += sum(each.sent for each in attempts)
+            usd = _usd(attempts)
+            if isinstance(outcome, LlamaClientError):
+                results.append(BulkResult(pending.row, None, without_frames(outcome), usd=usd))
+            else:
+                results.append(BulkResult(pending.row, outcome, usd=usd))
         self.journal.record(results)
-        self.tally.add(results, sum(_calls(task, outcome) for task, outcome in ended))
+        self.tally.add(results, calls)
         self.tell()
         return results
 
@@ -125,29 +131,28 @@ def ends_job(error: BaseException) -> bool:
     return isinstance(error, BudgetExceededError | JobError) or not isinstance(error, LlamaClientError)
 
 
-def _result(task: Task, outcome: ChatCompletion | LlamaClientError) -> BulkResult:
-    costs = [_usd(error.attempts) for error in task.errors]
-    if isinstance(outcome, LlamaClientError):
-        return BulkResult(task.row, None, outcome, usd=_total(costs))
-    return BulkResult(task.row, outcome, usd=_total([*costs, outcome.cost.usd]))
+def without_frames(error: LlamaClientError) -> LlamaClientError:
+    """The error without tracebacks, which would keep whole calls in memory as long as their results wait."""
+    left: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while left:
+        each = left.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        each.__traceback__ = None
+        left += [each.__cause__, each.__context__]
+        if isinstance(each, AllTargetsFailedError):
+            left += each.errors
+    return error
 
 
 def _usd(attempts: Sequence[Attempt]) -> Decimal | None:
-    """What attempts cost; those that were never sent cost nothing."""
-    return _total([each.cost.usd if each.cost is not None else Decimal(0) for each in attempts])
-
-
-def _total(parts: Sequence[Decimal | None]) -> Decimal | None:
+    """What attempts cost; those that have no cost were free, or never sent."""
     total = Decimal(0)
-    for part in parts:
-        if part is None:
-            return None
-        total += part
+    for attempt in attempts:
+        if attempt.cost is not None:
+            if attempt.cost.usd is None:
+                return None
+            total += attempt.cost.usd
     return total
-
-
-def _calls(task: Task, outcome: ChatCompletion | LlamaClientError) -> int:
-    attempts = [each for error in task.errors for each in error.attempts]
-    if not isinstance(outcome, LlamaClientError):
-        attempts += outcome.attempts
-    return sum(each.sent for each in attempts)

@@ -122,8 +122,8 @@ class JobFolder:
             return False
         if entry.digest != row.digest:
             raise JobError(
-                f"{row.where or f'row {row.position + 1}'}: changed, moved or inserted since the job began; restore the "
-                f"input, or use another job folder than {self.folder}",
+                f"{row.where or f'row {row.position + 1}'}: changed, moved or inserted since the job began; restore "
+                f"the input, or use another job folder than {self.folder}",
                 folder=self.folder,
                 where=row.where or None,
             )

@@ -76,9 +76,10 @@ def _error_fields(error: LlamaClientError) -> dict[str, Any]:
 
 def _error_of(fields: Mapping[str, Any]) -> LlamaClientError:
     """The error again, as far as a line holds it."""
-    kind = getattr(errors, str(fields.get("type")), None)
-    is_ours = isinstance(kind, type) and issubclass(kind, LlamaClientError)
-    made: LlamaClientError = (kind if is_ours else ProviderError)(fields.get("message", ""))
+    named = getattr(errors, str(fields.get("type")), None)
+    # One of a third-party provider's own is not known here.
+    kind = named if isinstance(named, type) and issubclass(named, LlamaClientError) else ProviderError
+    made = kind(fields.get("message", ""))
     for name in _KEPT:
         if name in fields and hasattr(made, name):
             setattr(made, name, fields[name])
