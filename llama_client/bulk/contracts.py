@@ -65,6 +65,10 @@ class Journal(Protocol):
         """The rows are about to be asked: until they are recorded they may have been paid for."""
         ...
 
+    def withdrew(self, row: Row) -> None:
+        """It failed, and will be tried again later. Does not block."""
+        ...
+
     def record(self, results: Sequence[BulkResult]) -> None:
         """The rows are done, for good: another process would find them once it returns."""
         ...
@@ -89,7 +93,13 @@ class Limits(Protocol):
 
     def started(self, target: str, now: float) -> None: ...
 
-    def ended(self, target: str, now: float, took_s: float, outcome: ChatCompletion | LlamaClientError) -> None: ...
+    def ended(self, target: str, now: float, outcome: ChatCompletion | LlamaClientError) -> None:
+        """A call is over: its attempts tell targets, statuses and times."""
+        ...
+
+    def abandoned(self, target: str) -> None:
+        """A call was cut off, and tells nothing."""
+        ...
 
 
 class OutputWriter(Protocol):

@@ -66,7 +66,6 @@ class PendingRow:
         target: What its limit is kept for.
         tries: How often it failed by an error that may pass.
         refusals: How often it was rate limited.
-        started_at: When its call in flight began.
         attempts: Those of its failed tries.
     """
 
@@ -74,7 +73,6 @@ class PendingRow:
     target: str
     tries: int = 0
     refusals: int = 0
-    started_at: float = 0.0
     attempts: list[Attempt] = field(default_factory=list)
 
 
@@ -155,7 +153,6 @@ class Dispatcher:
             self._ready_count -= 1
             if not rows:
                 del self._ready[target]
-            pending.started_at = now
             self.in_flight += 1
             self.limits.started(target, now)
             return pending
@@ -168,7 +165,7 @@ class Dispatcher:
             LlamaClientError: Rows of a target have failed, in succession, by what only the user can mend.
         """
         self.in_flight -= 1
-        self.limits.ended(pending.target, now, now - pending.started_at, outcome)
+        self.limits.ended(pending.target, now, outcome)
         if not isinstance(outcome, LlamaClientError):
             return self._done([*self._held.pop(pending.target, ()), (pending, outcome)])
         delay_s = self._delay_s(pending, outcome)
@@ -187,9 +184,10 @@ class Dispatcher:
             raise outcome
         return self._done([])
 
-    def abandoned(self) -> None:
+    def abandoned(self, pending: PendingRow) -> None:
         """A call in flight was cut off: its row stays to be done."""
         self.in_flight -= 1
+        self.limits.abandoned(pending.target)
 
     def recorded(self, rows: int) -> None:
         self._unrecorded -= rows

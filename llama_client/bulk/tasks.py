@@ -153,13 +153,16 @@ class TaskRun:
             outcome: Outcome = await self._ask(pending.row)
         except LlamaClientError as error:
             if ends_job(error):
-                dispatcher.abandoned()
+                dispatcher.abandoned(pending)
                 raise
             outcome = error
         except BaseException:
-            dispatcher.abandoned()
+            dispatcher.abandoned(pending)
             raise
-        self._hand_over(dispatcher.ended(pending, outcome, self._clock.monotonic()))
+        done = dispatcher.ended(pending, outcome, self._clock.monotonic())
+        if not done:
+            self._work.journal.withdrew(pending.row)
+        self._hand_over(done)
         self._changed.set()
 
     def _hand_over(self, done: list[Done]) -> None:

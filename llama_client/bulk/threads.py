@@ -187,25 +187,27 @@ class ThreadedRun:
             outcome: Outcome = question.answer()
         except LlamaClientError as error:
             if ends_job(error) or self._is_cut:
-                self._abandon()
+                self._abandon(pending)
                 raise
             outcome = error
         except BaseException:
-            self._abandon()
+            self._abandon(pending)
             raise
         finally:
             self._questions.pop(pending, None)
         with self._lock:
             done = self._work.dispatcher.ended(pending, outcome, self._clock.monotonic())
+        if not done:
+            self._work.journal.withdrew(pending.row)
         self._hand_over(done)
 
     def _hand_over(self, done: list[Done]) -> None:
         for each in done:
             self._ended.put(each)
 
-    def _abandon(self) -> None:
+    def _abandon(self, pending: PendingRow) -> None:
         with self._lock:
-            self._work.dispatcher.abandoned()
+            self._work.dispatcher.abandoned(pending)
 
     def _record(self) -> None:
         try:

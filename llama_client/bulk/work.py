@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import islice
 from typing import TYPE_CHECKING, Self
 
+from llama_client.bulk.checks import RowChecks, require_all
 from llama_client.bulk.dispatcher import Dispatcher, Done
 from llama_client.bulk.receipt import BulkProgress, Tally
 from llama_client.bulk.results import BulkResult
@@ -47,9 +49,15 @@ class Work:
     flush: Callable[[float], bool] | None = None
     limit: int | None = None
     on_progress: Callable[[BulkProgress], object] | None = None
+    _checks: RowChecks | None = None
     _rows: Iterator[Row] | None = None
     _flush_s: float = _FLUSH_S
     _told_at: float = field(default=-_PROGRESS_S)
+
+    def __post_init__(self) -> None:
+        if not self.source.is_replayable:
+            # Others were checked as a whole, before.
+            self._checks = RowChecks(self.source, self.journal)
 
     def read(self, most: int) -> tuple[list[Row], bool]:
         """The next rows that are to be asked, and whether the input has ended."""
@@ -61,10 +69,11 @@ class Work:
                 return found, True
             row = next(self._rows, None)
             if row is None:
-                self._require_all()
+                require_all(self.source, self.journal, self.tally.rows)
                 return found, True
             self.tally.rows += 1
-            if self.journal.is_done(row):
+            is_done = self.journal.is_done(row) if self._checks is None else self._checks.is_done(row)
+            if is_done:
                 self.tally.earlier += 1
             else:
                 found.append(row)
@@ -78,10 +87,11 @@ class Work:
         results, calls = [], 0
         for pending, outcome in done:
             # Those of every try, whatever came of them.
-            attempts = outcome.attempts = [*pending.attempts, *outcome.attempts]
+            attempts = [*pending.attempts, *outcome.attempts]
             calls += sum(each.sent for each in attempts)
             usd = _usd(attempts)
             if isinstance(outcome, LlamaClientError):
+                outcome.attempts = attempts
                 results.append(BulkResult(pending.row, None, without_frames(outcome), usd=usd))
             else:
                 results.append(BulkResult(pending.row, outcome, usd=usd))
@@ -111,19 +121,15 @@ class Work:
         """Ends the reading of the input, and the journal."""
         self.tally.end()
         rows, self._rows = self._rows, None
-        try:
+        with ExitStack() as stack:
+            stack.callback(self.journal.close)
+            if self._checks is not None:
+                stack.callback(self._checks.close)
             close = getattr(rows, "close", None)
             if close is not None:
-                close()
-        finally:
-            self.journal.close()
-
-    def _require_all(self) -> None:
-        if self.journal.end > self.tally.rows:
-            raise JobError(
-                f"{self.source.name}: has {self.tally.rows} rows, and row {self.journal.end} is done already; restore "
-                "the input, or use another job folder"
-            )
+                # Unless a thread still waits in it for the next row.
+                with suppress(ValueError):
+                    close()
 
 
 def ends_job(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -49,6 +50,8 @@ class JobFolder:
         self._retries = retries_failures
         self._mutex = threading.Lock()
         self._is_broken = False
+        self._has_old_failures = False
+        self._withdrawn: deque[int] = deque()
         with ExitStack() as stack, self._told():
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = FolderLock(folder)
@@ -86,8 +89,14 @@ class JobFolder:
 
     def began(self, rows: Sequence[Row]) -> None:
         with self._mutex, self._told():
+            while self._withdrawn:
+                self._in_flight.ended(self._withdrawn.popleft())
             for row in rows:
                 self._in_flight.began(row.position)
+
+    def withdrew(self, row: Row) -> None:
+        # On event loops too, so without the lock, which may be held while the disk is written.
+        self._withdrawn.append(row.position)
 
     def record(self, results: Sequence[BulkResult]) -> None:
         """Each kind by one write. Another process would find them from here on."""
@@ -100,7 +109,10 @@ class JobFolder:
                 lines = [line_of(result) for result in chosen]
                 offset = file.append(b"".join(lines)) if lines else 0
                 for result, line in zip(chosen, lines, strict=True):
-                    self._index.set(result.row.position, result.row.digest, offset, is_failure=are_failures)
+                    was_failure = self._index.set(
+                        result.row.position, result.row.digest, offset, is_failure=are_failures
+                    )
+                    self._has_old_failures |= was_failure
                     self._in_flight.ended(result.row.position)
                     offset += len(line)
             self._is_broken = False
@@ -148,6 +160,7 @@ class JobFolder:
     def close(self) -> None:
         with self._mutex, self._told():
             if not self._is_broken:
+                self._drop_answered()
                 self._results.sync()
                 self._failures.sync()
                 self._in_flight.clear()
@@ -161,12 +174,31 @@ class JobFolder:
 
     def _make_index(self) -> None:
         """From the journal. A row that has failed and was answered later is answered."""
+        failures = 0
         for file, are_failures in ((self._failures, True), (self._results, False)):
             for offset, line in file.lines():
                 found = identity_of(line)
                 if found is None:
                     raise file.broken(offset, self.folder)
                 self._index.set(*found, offset, is_failure=are_failures)
+                failures += are_failures
+        self._has_old_failures = failures > self._index.failed
+
+    def _drop_answered(self) -> None:
+        """Takes failures out of their file that were tried again since."""
+        if not self._has_old_failures:
+            return
+
+        def is_current(offset: int, line: bytes) -> bool:
+            found = identity_of(line)
+            entry = None if found is None else self._index.get(found[0])
+            return entry is not None and entry.is_failure and entry.offset == offset
+
+        self._failures.keep(is_current)
+        for offset, line in self._failures.lines():
+            found = identity_of(line)
+            if found is not None:
+                self._index.set(*found, offset, is_failure=True)
 
     def _tell_interrupted(self) -> int:
         """How many calls were in flight at each kill so far: those of the last one are added to the list."""

@@ -35,7 +35,7 @@ class InFlight:
         self._file.write(_SLOT.pack(position + 1))
 
     def ended(self, position: int) -> None:
-        """The row is recorded: what its slot says no longer matters."""
+        """Its slot is free. What stands there is another row's soon, or of a row that is recorded."""
         slot = self._slots.pop(position, None)
         if slot is not None:
             self._free.append(slot)

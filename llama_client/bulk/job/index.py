@@ -61,13 +61,15 @@ class Index:
             return None
         return Entry(digest, value & _OFFSET, bool(value & _FAILED))
 
-    def set(self, position: int, digest: bytes, offset: int, *, is_failure: bool) -> None:
+    def set(self, position: int, digest: bytes, offset: int, *, is_failure: bool) -> bool:
+        """Whether it was a failure before."""
         before = self.get(position)
         self._file.seek(_HEADER_BYTES + position * _RECORD.size)
         self._file.write(_RECORD.pack(digest, offset | (_FAILED if is_failure else _ANSWERED)))
         if before is not None:
             self._count(is_failure=before.is_failure, by=-1)
         self._count(is_failure=is_failure, by=1)
+        return before is not None and before.is_failure
 
     def close(self, sizes: tuple[int, int] | None) -> None:
         """Closes it: with the journal's sizes, or None where it may not say all that the journal does."""

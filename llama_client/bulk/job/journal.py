@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -60,6 +60,23 @@ class LineFile:
     def cut(self, offset: int) -> None:
         self._file.truncate(offset)
         self.size = offset
+
+    def keep(self, is_kept: Callable[[int, bytes], bool]) -> None:
+        """Leaves the lines of which this is true: by a new file in its place."""
+        temporary = self.path.with_name(f".{self.path.name}-{os.getpid()}")
+        try:
+            with temporary.open("wb") as new:
+                new.writelines(line for offset, line in self.lines() if is_kept(offset, line))
+                new.flush()
+                os.fsync(new.fileno())
+            # Windows replaces no file that is open.
+            self._file.close()
+            temporary.replace(self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
+            if self._file.closed:
+                self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115
+                self.size = self._file.seek(0, 2)
 
     def sync(self) -> None:
         os.fsync(self._file.fileno())
