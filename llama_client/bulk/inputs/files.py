@@ -60,7 +60,7 @@ class InputFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.name = path.name
+        self.name = path.name or str(path)
         try:
             found = path.stat()
             if stat.S_ISDIR(found.st_mode):

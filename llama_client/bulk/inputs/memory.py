@@ -107,18 +107,18 @@ def iterable_table(source: object) -> IterableTable:
     """
     wrong = None
     if isinstance(source, Mapping):
-        wrong = "a mapping is one row; give a list of rows: [row]"
+        wrong = "is a mapping, which is one row; give a list of rows: [row]"
     elif isinstance(source, bytes | bytearray | memoryview):
-        wrong = "bytes are no rows; write them to a file and give its path"
+        wrong = "is bytes; write them to a file and give its path"
     elif isinstance(source, io.IOBase):
-        wrong = "an open file; give its path instead"
+        wrong = "is an open file; give its path instead"
     elif isinstance(source, Set):
-        wrong = "a set has no order, so its rows could not be found again; give sorted(...) of it"
+        wrong = "is a set, which has no order, so its rows could not be found again; give sorted(...) of it"
     elif isinstance(source, AsyncIterable):
-        wrong = "an asynchronous iterable; collect it into a list first: [row async for row in ...]"
+        wrong = "is an asynchronous iterable; collect it into a list first: [row async for row in ...]"
     elif isinstance(source, type) or not isinstance(source, Iterable):
-        wrong = f"{kind_of(source)}; it must be a path, a DataFrame or an iterable of dicts, texts or lists of messages"
+        wrong = f"is {kind_of(source)}; it must be a path, a DataFrame or an iterable of dicts, texts or message lists"
     if wrong is not None:
-        raise InvalidRequestError(f"the input is {wrong}" if not wrong.startswith("bytes") else f"the input: {wrong}")
+        raise InvalidRequestError(f"the input {wrong}")
     assert isinstance(source, Iterable)
     return IterableTable(source)

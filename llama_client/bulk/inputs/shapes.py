@@ -52,7 +52,7 @@ class PromptShape:
             names = ", ".join(map(repr, self._template.names))
             raise wrong(where, f"the prompt is empty ({names}); fill the column, or leave out the row", "prompt")
         messages = [*self._before, {"role": "user", "content": content}]
-        return Row(position, {**self._params, "messages": messages}, None, values, where)
+        return Row(position, {**self._params, "messages": messages}, _own_id(values, where), values, where)
 
 
 class MessagesShape:
@@ -69,7 +69,7 @@ class MessagesShape:
         if "messages" not in values:
             raise wrong(where, f"has no column 'messages'{columns_named(values.keys())}", "messages")
         messages = with_system(self._system, _listed(values["messages"], where), where)
-        return Row(position, {**self._params, "messages": messages}, None, values, where)
+        return Row(position, {**self._params, "messages": messages}, _own_id(values, where), values, where)
 
 
 class BatchShape:
@@ -105,7 +105,7 @@ class BatchShape:
             raise wrong(where, "body.response_format and the job's schema exclude each other", "schema")
         own = {name: value for name, value in body.items() if name in self._known and value is not None}
         own.pop("stream", None)
-        extra = {name: value for name, value in body.items() if name not in self._known}
+        extra = {name: value for name, value in body.items() if name not in self._known and value is not None}
         for name in extra:
             match = nearest(name, self._known)
             if match is not None:
@@ -128,6 +128,11 @@ def _checked_id(custom_id: object, where: str) -> str:
     if not custom_id:
         raise wrong(where, "custom_id is empty; each line needs one of its own", "custom_id")
     return custom_id
+
+
+def _own_id(values: Mapping[str, Any], where: str) -> str | None:
+    """The id that a column `custom_id` gives; None: there is none."""
+    return None if values.get("custom_id") is None else _checked_id(values["custom_id"], where)
 
 
 def _listed(messages: object, where: str) -> list[Any]:
