@@ -581,7 +581,7 @@ class LlamaClient(_BaseClient):
         model: str | Sequence[str] | None = None,
         prompt: str | None = None,
         system: str | None = None,
-        schema: type[BaseModel] | Mapping[str, object] | None = None,
+        schema: type[BaseModel] | Mapping[str, object] | str | Path | None = None,
         params: Mapping[str, object] | None = None,
         job: str | Path | None = None,
         limit: int | None = None,
@@ -594,16 +594,17 @@ class LlamaClient(_BaseClient):
         Iterate over the job for results as they come, or call its `run` to have them in a file.
 
         Args:
-            rows: An iterable of prompts, of lists of messages, or of mappings with `messages` and what else `create`
-                takes, and perhaps a `custom_id`.
-            model: As of `create`; rows may name their own.
-            prompt: A template of the prompts.
+            rows: A path (JSON lines, CSV, Parquet), a table of pandas, pyarrow or polars, or an iterable of prompts, of
+                lists of messages, or of dicts. A row has a column `prompt`, `text` or `messages`, or the columns that
+                `prompt` names, or is a line of OpenAI's batch files (`custom_id`, `body`).
+            model: As of `create`, for rows that name none.
+            prompt: A template with columns in it: `"Classify: {text}"`.
             system: Instructions before each prompt.
-            schema: What answers have to fit: a Pydantic model's class, or a JSON schema.
+            schema: What answers have to fit: a Pydantic model's class, a JSON schema, or the path of one.
             params: What else `create` takes, for all rows.
             job: The folder that keeps the job, so that the same call goes on after an interruption; None: `run` has
                 one beside its file, and an iteration has none.
-            limit: The most rows of the input that are looked at.
+            limit: How many rows to take, from the first; None: all.
             max_concurrency: The most calls in flight; None: as many as latency and rate limits allow.
             retry_failed: Ask the rows that failed in an earlier run again.
             on_progress: Called with how far the job is, at most ten times a second, in another thread.
@@ -616,23 +617,12 @@ class LlamaClient(_BaseClient):
                 print(result.row.position, result.text or result.error)
         """
         from llama_client.bulk.api import Bulk
-        from llama_client.bulk.setup import set_up
+        from llama_client.bulk.setup import BulkOptions, JobSetup
 
-        setup = set_up(
-            self._context,
-            rows,
-            model=model,
-            prompt=prompt,
-            system=system,
-            schema=schema,
-            params=params,
-            job=job,
-            limit=limit,
-            max_concurrency=max_concurrency,
-            retry_failed=retry_failed,
-            on_progress=on_progress,
+        options = BulkOptions(
+            model, prompt, system, schema, params, job, limit, max_concurrency, retry_failed, on_progress
         )
-        return Bulk(setup)
+        return Bulk(JobSetup(self._context, rows, options))
 
     def _settle(self) -> None:
         self._context.accounting.reaper.settle()
@@ -763,7 +753,7 @@ class AsyncLlamaClient(_BaseClient):
         model: str | Sequence[str] | None = None,
         prompt: str | None = None,
         system: str | None = None,
-        schema: type[BaseModel] | Mapping[str, object] | None = None,
+        schema: type[BaseModel] | Mapping[str, object] | str | Path | None = None,
         params: Mapping[str, object] | None = None,
         job: str | Path | None = None,
         limit: int | None = None,
@@ -773,23 +763,12 @@ class AsyncLlamaClient(_BaseClient):
     ) -> AsyncBulk:
         """`LlamaClient.bulk`, for `async for` and `await job.run(...)`."""
         from llama_client.bulk.api import AsyncBulk
-        from llama_client.bulk.setup import set_up
+        from llama_client.bulk.setup import BulkOptions, JobSetup
 
-        setup = set_up(
-            self._context,
-            rows,
-            model=model,
-            prompt=prompt,
-            system=system,
-            schema=schema,
-            params=params,
-            job=job,
-            limit=limit,
-            max_concurrency=max_concurrency,
-            retry_failed=retry_failed,
-            on_progress=on_progress,
+        options = BulkOptions(
+            model, prompt, system, schema, params, job, limit, max_concurrency, retry_failed, on_progress
         )
-        return AsyncBulk(setup)
+        return AsyncBulk(JobSetup(self._context, rows, options))
 
     async def aclose(self) -> None:
         """`LlamaClient.close`, awaited."""

@@ -8,7 +8,6 @@ from contextlib import aclosing, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llama_client.bulk.jsonl_output import JsonLinesOutput
 from llama_client.bulk.tasks import TaskRun
 from llama_client.bulk.threads import ThreadedRun
 
@@ -38,10 +37,9 @@ class Bulk:
 
     def __iter__(self) -> Generator[BulkResult]:
         """Each result as it comes; first those that earlier runs of the job had, with `is_earlier`."""
-        setup, asker = self._setup, self._setup.asker()
-        with setup.begin(asker, setup.folder) as work:
-            run = ThreadedRun(work, asker.question, setup.context.clock, keeps_results=True)
-            with closing(run.results(work.results(only_earlier=True))) as results:
+        with closing(self._setup.begin()) as run:
+            calls = ThreadedRun(run.work, run.asker.question, self._setup.context.clock, keeps_results=True)
+            with closing(calls.results(run.work.results(only_earlier=True))) as results:
                 yield from results
 
     def run(self, path: str | Path) -> BulkReceipt:
@@ -51,7 +49,7 @@ class Bulk:
         whatever kind, the same call goes on.
 
         Args:
-            path: The file: JSON lines.
+            path: The file; its name ends in `.jsonl`, `.csv`, `.tsv` or `.parquet`.
 
         Raises:
             JobError: The folder is in use or of another job, the input has changed, or the disk is full.
@@ -61,13 +59,12 @@ class Bulk:
         Example:
             receipt = client.bulk(["Why do llamas hum?"], model="gguf/smollm2-135m").run("answers.jsonl")
         """
-        setup, asker, path = self._setup, self._setup.asker(), Path(path)
-        with setup.begin(asker, setup.folder or _folder_of(path)) as work:
-            run = ThreadedRun(work, asker.question, setup.context.clock, keeps_results=False)
-            with closing(run.results(iter(()))) as results:
+        with closing(self._setup.begin(Path(path))) as run:
+            calls = ThreadedRun(run.work, run.asker.question, self._setup.context.clock, keeps_results=False)
+            with closing(calls.results(iter(()))) as results:
                 for _ in results:
                     pass
-            JsonLinesOutput().write(path, work.results())
+            run.write()
         return self.receipt
 
 
@@ -84,30 +81,24 @@ class AsyncBulk:
 
     async def __aiter__(self) -> AsyncGenerator[BulkResult]:
         """Each result as it comes; first those that earlier runs of the job had, with `is_earlier`."""
-        setup, asker = self._setup, self._setup.asker()
-        work = await asyncio.to_thread(setup.begin, asker, setup.folder)
+        run = await asyncio.to_thread(self._setup.begin)
         try:
-            run = TaskRun(work, asker.answer, setup.context.clock, keeps_results=True)
-            async with aclosing(run.results(work.results(only_earlier=True))) as results:
+            calls = TaskRun(run.work, run.asker.answer, self._setup.context.clock, keeps_results=True)
+            async with aclosing(calls.results(run.work.results(only_earlier=True))) as results:
                 async for result in results:
                     yield result
         finally:
-            await asyncio.to_thread(work.close)
+            await asyncio.to_thread(run.close)
 
     async def run(self, path: str | Path) -> BulkReceipt:
         """`Bulk.run`, awaited."""
-        setup, asker, path = self._setup, self._setup.asker(), Path(path)
-        work = await asyncio.to_thread(setup.begin, asker, setup.folder or _folder_of(path))
+        run = await asyncio.to_thread(self._setup.begin, Path(path))
         try:
-            run = TaskRun(work, asker.answer, setup.context.clock, keeps_results=False)
-            async with aclosing(run.results(iter(()))) as results:
+            calls = TaskRun(run.work, run.asker.answer, self._setup.context.clock, keeps_results=False)
+            async with aclosing(calls.results(iter(()))) as results:
                 async for _ in results:
                     pass
-            await asyncio.to_thread(JsonLinesOutput().write, path, work.results())
+            await asyncio.to_thread(run.write)
         finally:
-            await asyncio.to_thread(work.close)
+            await asyncio.to_thread(run.close)
         return self.receipt
-
-
-def _folder_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.job")

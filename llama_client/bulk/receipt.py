@@ -92,7 +92,7 @@ class Tally:
     _marks: list[tuple[float, int]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def start(self) -> None:
+    def __post_init__(self) -> None:
         self._started_at = self.monotonic()
         self._marks = [(self._started_at, 0)]
 

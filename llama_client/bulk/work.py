@@ -7,19 +7,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import islice
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from llama_client.bulk.checks import RowChecks, require_all
 from llama_client.bulk.dispatcher import Dispatcher, Done
 from llama_client.bulk.receipt import BulkProgress, Tally
 from llama_client.bulk.results import BulkResult
-from llama_client.errors import AllTargetsFailedError, BudgetExceededError, JobError, LlamaClientError
+from llama_client.errors import (
+    AllTargetsFailedError,
+    BudgetExceededError,
+    GenerationFailedError,
+    JobError,
+    LlamaClientError,
+)
 
 if TYPE_CHECKING:
     from llama_client.bulk.contracts import Input, Journal
     from llama_client.bulk.rows import Row
-    from llama_client.types.completion import Attempt
+    from llama_client.structured import AnswerForm
+    from llama_client.types.completion import Attempt, ChatCompletion
 
 BATCH = 64
 """Rows that are read, or recorded, at once."""
@@ -39,6 +45,7 @@ class Work:
         tally: Adds up results.
         flush: Waits until the ledger rows of calls that have ended are written, at most so many seconds.
         limit: The most rows of the input; None: all.
+        form: What answers are parsed to; None: they stay text.
         on_progress: Told how far the job is, in the thread that records.
     """
 
@@ -48,6 +55,7 @@ class Work:
     tally: Tally
     flush: Callable[[float], bool] | None = None
     limit: int | None = None
+    form: AnswerForm | None = None
     on_progress: Callable[[BulkProgress], object] | None = None
     _checks: RowChecks | None = None
     _rows: Iterator[Row] | None = None
@@ -65,11 +73,10 @@ class Work:
             self._rows = self.source.rows()
         found: list[Row] = []
         while len(found) < most:
-            if self.limit is not None and self.tally.rows >= self.limit:
-                return found, True
             row = next(self._rows, None)
             if row is None:
-                require_all(self.source, self.journal, self.tally.rows)
+                if self.limit is None or self.tally.rows < self.limit:
+                    require_all(self.source, self.journal, self.tally.rows)
                 return found, True
             self.tally.rows += 1
             is_done = self.journal.is_done(row) if self._checks is None else self._checks.is_done(row)
@@ -108,14 +115,11 @@ class Work:
 
     def results(self, *, only_earlier: bool = False) -> Iterator[BulkResult]:
         """What is done, in the order of the input: all of it, or what earlier runs have done."""
-        rows = islice(self.source.rows(), self.limit) if self.source.is_replayable else None
-        return self.journal.results(rows, only_earlier=only_earlier)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        rows = self.source.rows() if self.source.is_replayable else None
+        for result in self.journal.results(rows, only_earlier=only_earlier):
+            if self.form is not None and result.completion is not None:
+                _parse(result.completion, self.form)
+            yield result
 
     def close(self) -> None:
         """Ends the reading of the input, and the journal."""
@@ -130,6 +134,14 @@ class Work:
                 # Unless a thread still waits in it for the next row.
                 with suppress(ValueError):
                     close()
+
+
+def _parse(completion: ChatCompletion, form: AnswerForm) -> None:
+    """What was parsed is not in the journal."""
+    # It did fit when it came; the class may have changed since.
+    with suppress(GenerationFailedError):
+        for choice, parsed in zip(completion.choices, form.parsed(completion.choices), strict=True):
+            choice.message.parsed = parsed
 
 
 def ends_job(error: BaseException) -> bool:

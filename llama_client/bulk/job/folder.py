@@ -35,6 +35,7 @@ class JobFolder:
         input_name: What the rows come from, for people.
         options: What changes the answers.
         retries_failures: Whether rows that failed in an earlier run count as not done.
+        keeps_columns: Whether the columns of rows are written too; else the input tells them again.
 
     Attributes:
         maybe_paid_twice: How many calls were in flight when earlier runs were killed, and were asked again.
@@ -45,9 +46,18 @@ class JobFolder:
 
     is_lasting = True
 
-    def __init__(self, folder: Path, input_name: str, options: JobOptions, *, retries_failures: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        input_name: str,
+        options: JobOptions,
+        *,
+        retries_failures: bool = False,
+        keeps_columns: bool = True,
+    ) -> None:
         self.folder = folder
         self._retries = retries_failures
+        self._keeps_columns = keeps_columns
         self._mutex = threading.Lock()
         self._is_broken = False
         self._has_old_failures = False
@@ -106,7 +116,7 @@ class JobFolder:
             self._is_broken = True
             for file, are_failures in ((self._results, False), (self._failures, True)):
                 chosen = [result for result in results if (result.completion is None) is are_failures]
-                lines = [line_of(result) for result in chosen]
+                lines = [line_of(result, with_columns=self._keeps_columns) for result in chosen]
                 offset = file.append(b"".join(lines)) if lines else 0
                 for result, line in zip(chosen, lines, strict=True):
                     was_failure = self._index.set(

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 _BEGINNING = re.compile(rb'\{"id":"(\d{1,15})-([0-9a-f]{16})"')
 
 
-def line_of(result: BulkResult) -> bytes:
+def line_of(result: BulkResult, *, with_columns: bool) -> bytes:
     """One line of JSON, with its end."""
     row = result.row
     fields: dict[str, Any] = {"id": row.id, "custom_id": row.custom_id, "where": row.where}
-    if row.columns:
+    if with_columns and row.columns:
         fields["columns"] = dict(row.columns)
     fields |= {"venue": result.venue, "usd": None if result.usd is None else str(result.usd)}
     if result.completion is not None:
