@@ -6,9 +6,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, BinaryIO
 
 from llama_client.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ENDINGS = (".png", ".svg")
 # The palette of Okabe and Ito, distinguishable with any kind of colour blindness; black comes last.
@@ -42,6 +45,20 @@ def drawing(what: str) -> Iterator[None]:
         yield
 
 
-def form_settings(form: str) -> dict[str, Any]:
-    """Arguments of `Figure.savefig` for a format."""
-    return {"format": form, "dpi": DPI, "metadata": {"Date": None} if form == "svg" else None}
+def save(figure: Figure, file: BinaryIO, form: str) -> None:
+    """Writes a figure that has a layout engine.
+
+    The layout is made here: `savefig` would draw the whole figure a second time for it, without output.
+    """
+    if form == "svg":
+        from matplotlib.backends.backend_svg import FigureCanvasSVG as Canvas
+    else:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg as Canvas
+    figure.set_dpi(DPI)
+    # The layout measures text as this format draws it.
+    Canvas(figure)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    figure.savefig(file, format=form, dpi=DPI, metadata={"Date": None} if form == "svg" else None)
