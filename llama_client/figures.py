@@ -60,5 +60,6 @@ def save(figure: Figure, file: BinaryIO, form: str) -> None:
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
-        figure.set_layout_engine("none")
+        # Not "none": that leaves a placeholder, for which `savefig` draws too.
+        figure.set_layout_engine(None)
     figure.savefig(file, format=form, dpi=DPI, metadata={"Date": None} if form == "svg" else None)
