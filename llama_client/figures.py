@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING
 
 from llama_client.errors import MissingExtraError
 
@@ -45,18 +45,17 @@ def drawing(what: str) -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, file: BinaryIO, form: str) -> None:
+def save(figure: Figure, file: IO[bytes], form: str) -> None:
     """Writes a figure that has a layout engine.
 
     The layout is made here: `savefig` would draw the whole figure a second time for it, without output.
     """
-    if form == "svg":
-        from matplotlib.backends.backend_svg import FigureCanvasSVG as Canvas
-    else:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg as Canvas
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     figure.set_dpi(DPI)
-    # The layout measures text as this format draws it.
-    Canvas(figure)
+    # The layout measures text as this format draws it; a canvas makes itself the figure's.
+    (FigureCanvasSVG if form == "svg" else FigureCanvasAgg)(figure)
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)

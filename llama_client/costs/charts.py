@@ -10,9 +10,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from llama_client import figures
 from llama_client.config.files import atomic_file
 from llama_client.costs.money import added, shown
-from llama_client import figures
 from llama_client.figures import COLOURS, GRID_COLOUR, REST_COLOUR, drawing, form_of
 from llama_client.types.report import CostGroup, DayCosts
 
