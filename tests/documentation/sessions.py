@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import io
 import itertools
 import json
@@ -25,10 +26,14 @@ from unittest import mock
 
 from llama_client.cli import crossover
 from llama_client.cli.app import main
+from llama_client.config.environment import CASSETTE_VARIABLE
 from llama_client.costs import prices
 from llama_client.crossover.market import last_checked
-from llama_client.providers.gguf import pull as ollama_blobs
+from llama_client.providers.gguf import pull
 from llama_client.providers.gguf.store import checksum
+from llama_client.testing.cassettes import commands
+from llama_client.testing.conformance.__main__ import main as conformance
+from tests import fresh
 from tests.documentation.models import stand_in_for
 from tests.documentation.named import WrongSessionError, require_extras, require_script
 from tests.documentation.pages import ROOT
@@ -39,7 +44,14 @@ _ASSIGNMENT = re.compile(r"[A-Z_][A-Z0-9_]*=.*")
 # Programs of others, which are not here: a reader starts them, the test does not.
 OTHERS = ("ollama", "vllm", "git", "cd", "nvidia-smi", "free")
 # No page shows what a measurement prints, so this is enough of one.
-_BRIEFLY = ("--requests", "2")
+_BRIEFLY = ("--requests", "2", "--input-tokens", "16", "--output-tokens", "2")
+# A page's tests as a reader runs them; the fork has imported the package already, of which pytest would warn.
+_PYTEST = """
+import os, sys, pytest
+sys.path.insert(0, os.getcwd())
+options = ["-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+sys.exit(pytest.main([*options, *sys.argv[1:]]))
+"""
 
 
 @dataclass
@@ -199,11 +211,12 @@ class _Shell:
             case "pip":
                 require_extras(arguments)
             case "python" if arguments[:2] == ["-m", "llama_client.testing.conformance"]:
-                return _python(arguments)
+                return _conformance(arguments[2:])
             case "python":
                 require_script(arguments)
             case "pytest" if any(Path(name).is_file() for name in arguments):
-                return _python(["-m", "pytest", "-p", "no:cacheprovider", *arguments])
+                ran = fresh.run(_PYTEST, *arguments)
+                return ran.code, ran.out + ran.err
             case "pytest" | "mkdocs" | ".ci/run":
                 if program == ".ci/run" and not (ROOT / program).exists():
                     raise WrongSessionError("there is no .ci/run")
@@ -248,22 +261,40 @@ def _elsewhere(demo_model: Path) -> Iterator[None]:
         return str(path)
 
     def find_blob(_: str) -> tuple[Path, str]:
-        return demo_model, checksum(demo_model, lambda *_: None)
+        return demo_model, _checksum(demo_model.resolve())
 
     found = types.SimpleNamespace(etag="")
     with (
         mock.patch.object(huggingface_hub, "get_hf_file_metadata", return_value=found),
         mock.patch.object(huggingface_hub, "hf_hub_download", hub_download),
-        mock.patch.object(ollama_blobs, "find_blob", find_blob),
+        mock.patch.object(pull, "find_blob", find_blob),
+        # Whatever a page calls it, it is one file.
+        mock.patch.object(pull, "checksum", lambda path, _: _checksum(path.resolve())),
+        mock.patch.object(commands, "_ran", _recorded),
     ):
         yield
 
 
-def _python(arguments: Sequence[str]) -> tuple[int, str]:
-    """Runs a module in a process of its own, such as pytest on the tests that a page shows."""
-    command = [sys.executable, *arguments]
-    ran = subprocess.run(command, capture_output=True, timeout=120, check=False, encoding="utf-8")
-    return ran.returncode, ran.stdout + ran.stderr
+def _conformance(arguments: Sequence[str]) -> tuple[int, str]:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        code = conformance(arguments)
+    return code, out.getvalue()
+
+
+def _recorded(command: Sequence[str], cassette: str, *, output_to_stderr: bool) -> int:
+    """The command that `record` runs, as a fork; what it prints is no part of a session."""
+    source = "import sys; from llama_client.cli.app import main; sys.exit(main(sys.argv[1:]))"
+    program, *arguments = command
+    if Path(program).stem != "llama-client":
+        raise WrongSessionError(f"a session may record llama-client alone, not {program}")
+    with mock.patch.dict(os.environ, {CASSETTE_VARIABLE: cassette}):
+        return fresh.run(source, *arguments).code
+
+
+@functools.cache
+def _checksum(path: Path) -> str:
+    return checksum(path, lambda *_: None)
 
 
 def _split(line: str) -> list[str]:
