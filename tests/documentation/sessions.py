@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import functools
 import io
 import itertools
 import json
@@ -17,7 +16,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,15 +24,9 @@ from unittest import mock
 
 from llama_client.cli import crossover
 from llama_client.cli.app import main
-from llama_client.config.environment import CASSETTE_VARIABLE
 from llama_client.costs import prices
 from llama_client.crossover.market import last_checked
-from llama_client.providers.gguf import pull
-from llama_client.providers.gguf.store import checksum
-from llama_client.testing.cassettes import commands
-from llama_client.testing.conformance.__main__ import main as conformance
-from tests import fresh
-from tests.documentation.models import stand_in_for
+from tests.documentation import stand_ins
 from tests.documentation.named import WrongSessionError, require_extras, require_script
 from tests.documentation.pages import ROOT
 from tests.documentation.programs import is_like
@@ -45,13 +37,6 @@ _ASSIGNMENT = re.compile(r"[A-Z_][A-Z0-9_]*=.*")
 OTHERS = ("ollama", "vllm", "git", "cd", "nvidia-smi", "free")
 # No page shows what a measurement prints, so this is enough of one.
 _BRIEFLY = ("--requests", "2", "--input-tokens", "16", "--output-tokens", "2")
-# A page's tests as a reader runs them; the fork has imported the package already, of which pytest would warn.
-_PYTEST = """
-import os, sys, pytest
-sys.path.insert(0, os.getcwd())
-options = ["-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-sys.exit(pytest.main([*options, *sys.argv[1:]]))
-"""
 
 
 @dataclass
@@ -211,12 +196,11 @@ class _Shell:
             case "pip":
                 require_extras(arguments)
             case "python" if arguments[:2] == ["-m", "llama_client.testing.conformance"]:
-                return _conformance(arguments[2:])
+                return stand_ins.conformance(arguments[2:])
             case "python":
                 require_script(arguments)
             case "pytest" if any(Path(name).is_file() for name in arguments):
-                ran = fresh.run(_PYTEST, *arguments)
-                return ran.code, ran.out + ran.err
+                return stand_ins.tests(arguments)
             case "pytest" | "mkdocs" | ".ci/run":
                 if program == ".ci/run" and not (ROOT / program).exists():
                     raise WrongSessionError("there is no .ci/run")
@@ -235,7 +219,7 @@ class _Shell:
             arguments = [*arguments, *_BRIEFLY]
         out = io.StringIO()
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_elsewhere(self._demo_model))
+            stack.enter_context(stand_ins.elsewhere(self._demo_model))
             stack.enter_context(mock.patch.object(crossover, "datetime", _DayOfTheTables))
             # A page shows what a fresh release prints, which warns of no old price.
             stack.enter_context(mock.patch.object(prices, "STALE_AFTER_DAYS", sys.maxsize))
@@ -247,54 +231,6 @@ class _Shell:
             stack.enter_context(contextlib.redirect_stderr(out))
             code = main(arguments)
         return code, out.getvalue()
-
-
-@contextlib.contextmanager
-def _elsewhere(demo_model: Path) -> Iterator[None]:
-    """The hub has every file, and Ollama every model; it is always the demo model."""
-    import huggingface_hub
-
-    def hub_download(repo_id: str, file: str, **_: object) -> str:
-        path = Path.cwd().parent / "hub" / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stand_in_for(path, demo_model)
-        return str(path)
-
-    def find_blob(_: str) -> tuple[Path, str]:
-        return demo_model, _checksum(demo_model.resolve())
-
-    found = types.SimpleNamespace(etag="")
-    with (
-        mock.patch.object(huggingface_hub, "get_hf_file_metadata", return_value=found),
-        mock.patch.object(huggingface_hub, "hf_hub_download", hub_download),
-        mock.patch.object(pull, "find_blob", find_blob),
-        # Whatever a page calls it, it is one file.
-        mock.patch.object(pull, "checksum", lambda path, _: _checksum(path.resolve())),
-        mock.patch.object(commands, "_ran", _recorded),
-    ):
-        yield
-
-
-def _conformance(arguments: Sequence[str]) -> tuple[int, str]:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        code = conformance(arguments)
-    return code, out.getvalue()
-
-
-def _recorded(command: Sequence[str], cassette: str, *, output_to_stderr: bool) -> int:
-    """The command that `record` runs, as a fork; what it prints is no part of a session."""
-    source = "import sys; from llama_client.cli.app import main; sys.exit(main(sys.argv[1:]))"
-    program, *arguments = command
-    if Path(program).stem != "llama-client":
-        raise WrongSessionError(f"a session may record llama-client alone, not {program}")
-    with mock.patch.dict(os.environ, {CASSETTE_VARIABLE: cassette}):
-        return fresh.run(source, *arguments).code
-
-
-@functools.cache
-def _checksum(path: Path) -> str:
-    return checksum(path, lambda *_: None)
 
 
 def _split(line: str) -> list[str]:
