@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import subprocess
 import sys
 from datetime import date, timedelta
 from decimal import Decimal
@@ -21,6 +20,7 @@ from llama_client import LlamaClient
 from llama_client.costs.charts import save
 from llama_client.errors import MissingExtraError
 from llama_client.types.report import CostGroup, DayCosts
+from tests import fresh
 from tests.costs.filling import Spent, ago, fill
 
 FIRST = date(2026, 11, 1)
@@ -144,9 +144,8 @@ def test_the_user_s_own_settings_of_matplotlib_neither_count_nor_change(tmp_path
 
 
 def test_neither_pyplot_nor_a_window_is_loaded(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _NO_WINDOWS, str(tmp_path / "costs.png")]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert ran.stdout.strip() == "[]"
+    ran = fresh.run(_NO_WINDOWS, tmp_path / "costs.png")
+    assert (ran.out.strip(), ran.code) == ("[]", 0), ran.err
 
 
 def test_a_picture_that_fails_leaves_the_old_one_and_nothing_else(
@@ -193,9 +192,8 @@ def test_without_numpy_the_error_says_so(tmp_path: Path) -> None:
         "import sys; sys.modules['numpy'] = None\nfrom pathlib import Path\n"
         "from llama_client.costs.charts import save\nsave([], Path(sys.argv[1]), title='t')"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "costs.png")]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert 'a picture of costs needs numpy: pip install "llama-client[plot]"' in ran.stderr.splitlines()[-1]
+    ran = fresh.run(code, tmp_path / "costs.png")
+    assert 'a picture of costs needs numpy: pip install "llama-client[plot]"' in ran.err.splitlines()[-1]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links take rights there that not everybody has")
