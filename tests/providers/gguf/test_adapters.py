@@ -36,10 +36,10 @@ def write_adapter(path: Path, seed: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def configuration(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def configuration(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A model of one block, with two adapters that have names, and with each of them always on."""
     folder = tmp_path_factory.mktemp("adapters")
-    model = ModelFile(demo_model).write(folder / "tiny.gguf", TEMPLATES["any"])
+    model = ModelFile(tiny_model).write(folder / "tiny.gguf", TEMPLATES["any"])
     formal, short = (write_adapter(folder / f"{seed}.gguf", seed) for seed in (1, 2))
 
     def provider(*lora: dict[str, Any], n_parallel: int = 1, n_ctx: int = 512) -> dict[str, Any]:

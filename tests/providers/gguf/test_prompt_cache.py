@@ -19,10 +19,10 @@ TOOL = {"type": "function", "function": {"name": "lend", "parameters": {"type": 
 
 
 @pytest.fixture(scope="module")
-def models(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A model of one block in providers with one and two slots, with and without a cache."""
     folder = tmp_path_factory.mktemp("cache")
-    file = ModelFile(demo_model)
+    file = ModelFile(tiny_model)
     plain, calling = (str(file.write(folder / f"{name}.gguf", TEMPLATES[name])) for name in ("any", "single"))
     options = {"kind": "gguf", "model_path": plain, "n_ctx": 1024, "n_threads": 1}
     providers = {

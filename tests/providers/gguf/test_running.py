@@ -33,6 +33,7 @@ from llama_client import (
     StreamInterruptedError,
 )
 from tests.lengths import values
+from tests.providers.gguf.conftest import TINY_CONTEXT_TOKENS
 
 # Each is answered in a few words, with the word that follows.
 CAPITALS = {
@@ -63,13 +64,13 @@ def one_slot(tiny_model: Path) -> dict[str, Any]:
     """A configuration of its own engine with a single slot: whoever holds it keeps all others waiting."""
     # What a test before has stopped ends with its batch, and these count what runs.
     assert eventually(lambda: not generating())
-    return with_one_slot(tiny_model, 4096)
+    return with_one_slot(tiny_model, 8192)
 
 
 @pytest.fixture(scope="module")
 def warm_slot(tiny_model: Path) -> Iterator[dict[str, Any]]:
     """The same of an engine that stays loaded: for what is not about loading, nor about all that runs."""
-    configuration = with_one_slot(tiny_model, 8192)
+    configuration = with_one_slot(tiny_model, TINY_CONTEXT_TOKENS)
     with LlamaClient({**configuration, "ledger": {"enabled": False}}) as client:
         client.ask("hi", max_tokens=1)
         yield configuration
