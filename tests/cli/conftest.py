@@ -20,6 +20,7 @@ import pytest
 
 from llama_client.providers.gguf.store import ModelStore
 from tests.cli.forks import Started, forks
+from tests.cli.piped import Piped, start_piped
 from tests.providers.gguf.conftest import DEMO_MEMBER, know_no_index, write_wheel
 
 TIMEOUT_S = 120
@@ -33,13 +34,7 @@ if sys.argv[1] == "terminal":
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, "-m", "llama_client", *sys.argv[2:]])
 """
-# Where nobody is to wait as long as a user would.
-_IMPATIENT = """
-import sys
-from llama_client.cli import chat, main
-chat._STDIN_WAITS_S = tuple(map(float, sys.argv.pop(1).split()))
-sys.exit(main())
-"""
+_IMPATIENT = Path(__file__).parent / "impatient.py"
 
 
 @dataclass(frozen=True)
@@ -81,26 +76,36 @@ def require_no_traceback(err: str) -> None:
 @contextmanager
 def running(
     *arguments: str, stdin: int = subprocess.DEVNULL, stdin_waits_s: str | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[subprocess.Popen[bytes] | Piped]:
     """The command while it runs; `stdin_waits_s`: how long `chat` waits for its input, before it says so and after."""
-    start = ["-c", _AS_A_SHELL_DOES, "pipe"] if stdin_waits_s is None else ["-c", _IMPATIENT, stdin_waits_s]
-    process = subprocess.Popen(
-        [sys.executable, *start, *arguments],
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        bufsize=0,
+    program = None if stdin_waits_s is None else _IMPATIENT
+    words = arguments if stdin_waits_s is None else (stdin_waits_s, *arguments)
+    forking = forks()
+    forked = (
+        None if forking is None else start_piped(forking, words, {**os.environ, "PYTHONUTF8": "1"}, stdin, program)
     )
-    with process:
+    with forked or _spawned_on_pipes(words, stdin, program) as process:
         try:
             yield process
         finally:
             process.kill()
 
 
-def finished(process: subprocess.Popen[bytes]) -> Ran:
+def _spawned_on_pipes(arguments: Sequence[str], stdin: int, program: Path | None) -> subprocess.Popen[bytes]:
+    start = ["-c", _AS_A_SHELL_DOES, "pipe"] if program is None else [str(program)]
+    return subprocess.Popen(
+        [sys.executable, *start, *arguments],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+    )
+
+
+def finished(process: subprocess.Popen[bytes] | Piped) -> Ran:
     """What a running command comes to; its standard input is closed. A stdout that was closed before stays empty."""
     out, err = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode is not None
     ran = Ran(process.returncode, (out or b"").decode(), err.decode())
     require_no_traceback(ran.err)
     return ran
@@ -174,7 +179,7 @@ def on_terminal(
 
 def _on_terminal(arguments: Sequence[str], env: Mapping[str, str], keyboard: int) -> subprocess.Popen[bytes] | Started:
     forking = forks()
-    forked = None if forking is None else forking.start(arguments, env, keyboard)
+    forked = None if forking is None else forking.start(arguments, env, [keyboard] * 3, is_terminal=True)
     if forked is not None:
         return forked
     return subprocess.Popen(
