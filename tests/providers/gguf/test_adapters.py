@@ -231,7 +231,9 @@ def test_tokens_are_counted_whatever_the_adapter(client: LlamaClient) -> None:
 def test_a_call_with_other_adapters_waits_for_its_turn_in_the_queue(configuration: dict[str, Any]) -> None:
     messages = [{"role": "user", "content": QUESTION}]
     with LlamaClient(configuration) as client, ThreadPoolExecutor(1) as threads:
-        stream = client.chat.completions.create(messages=messages, model="busy/default", max_tokens=200, stream=True)
+        stream = client.chat.completions.create(
+            messages=messages, model="busy/default", max_tokens=400, extra_body={"ignore_eos": True}, stream=True
+        )
         next(stream)
         other = threads.submit(client.ask, QUESTION, model="busy/default+short", max_tokens=2)
         for _ in range(2):

@@ -59,21 +59,21 @@ def drafted(reply: ChatCompletion) -> list[tuple[int | None, int | None]]:
 
 
 @pytest.mark.parametrize("tokens", values([1, 8], long=[1]))
-def test_a_draft_model_changes_no_answer(demo_model: Path, tmp_path: Path, tokens: int) -> None:
+def test_a_draft_model_changes_no_answer(demo_model: Path, tiny_model: Path, tmp_path: Path, tokens: int) -> None:
     asked: dict[str, Any] = {"temperature": 0, "max_tokens": 8}
-    # With all tokens of the demo model.
-    tiny = ModelFile(demo_model).write(tmp_path / "tiny.gguf", TEMPLATES["any"])
-    with LlamaClient(configuration(tiny, None)) as client:
-        alone = client.ask(QUESTION, **asked)
-    for draft in (tiny, demo_model):
-        with LlamaClient(configuration(tiny, draft, draft_tokens=tokens)) as client:
+    # One with all tokens of the demo model.
+    block = ModelFile(demo_model).write(tmp_path / "block.gguf", TEMPLATES["any"])
+    for model, draft in ((tiny_model, tiny_model), (block, demo_model)):
+        with LlamaClient(configuration(model, None)) as client:
+            alone = client.ask(QUESTION, **asked)
+        with LlamaClient(configuration(model, draft, draft_tokens=tokens)) as client:
             reply = client.ask(QUESTION, **asked)
         assert (reply.text, reply.usage) == (alone.text, alone.usage)
         ((proposed, taken),) = drafted(reply)
         assert proposed is not None
         # One block agrees with itself in nearly all, and with the whole model in nearly nothing.
-        assert (taken == proposed) == (draft == tiny)
-    assert drafted(alone) == [(None, None)]
+        assert (taken == proposed) == (draft == model)
+        assert drafted(alone) == [(None, None)]
 
 
 @two_modes

@@ -129,7 +129,7 @@ def test_progress_of_a_long_prompt_is_logged_in_tenths(
 ) -> None:
     asked(client, "wide", "Rome", "?")  # which keeps it loaded
     with caplog.at_level("DEBUG", "llama_client"):
-        prompt = f"By {mode}: {SHELVES * 12}"
+        prompt = f"By {mode}: {SHELVES * 8}"
         reply = Asker(mode, models, [])(prompt, model="wide/default", temperature=0, max_tokens=1)
     total = reply.usage.prompt_tokens
     assert total is not None

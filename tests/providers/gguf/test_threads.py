@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from llama_client import LlamaClient
 from llama_client.providers.gguf.threads import Cores, cores_of, threads_for
 from llama_client.system_probe import SystemProbe
+from tests.cli.conftest import run_program
 
 CPUS = "/sys/devices/system/cpu"
 
@@ -312,7 +312,7 @@ with contextlib.ExitStack() as stack:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows a process's threads")
 def test_so_many_threads_really_compute(tiny_model: Path) -> None:
-    command = [sys.executable, "-c", _COUNTED, str(tiny_model)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    chosen, four = map(int, done.stdout.split())
+    ran = run_program(_COUNTED, str(tiny_model))
+    assert ran.code == 0, ran.err
+    chosen, four = map(int, ran.out.split())
     assert four - chosen == 4 - threads_for(cores_of(SystemProbe.real())).n_threads
