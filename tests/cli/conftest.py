@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 
 from llama_client.providers.gguf.store import ModelStore
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import WireServer
 from tests.cli.forks import Started, forks
 from tests.cli.piped import Piped, start_piped
 from tests.providers.gguf.conftest import demo_wheels, know_no_index, tiny_model
@@ -239,6 +241,22 @@ def _without_size() -> dict[str, str]:
     """The environment without what would hide a terminal's own size and colours."""
     hidden = ("COLUMNS", "LINES", "COLORTERM", "NO_COLOR", "FORCE_COLOR")
     return {name: value for name, value in os.environ.items() if name not in hidden}
+
+
+@pytest.fixture
+def desk(clean_home: Path) -> Iterator[WireServer]:
+    """A server that is the default model's, and says Hello: for what a command asks, no model need be loaded."""
+    with WireServer(lambda received: OPENAI.good(streams=bool(received.json.get("stream")))) as server:
+        (clean_home / "work" / "llama-client.toml").write_text(
+            f"default_model = 'desk/default'\n[providers.desk]\nkind = 'openai'\nbase_url = '{server.url}/v1'\n",
+            encoding="utf-8",
+        )
+        yield server
+
+
+def asked(desk: WireServer) -> list[tuple[str, str]]:
+    """Who says what in the last request."""
+    return [(each["role"], each["content"]) for each in desk.requests[-1].json["messages"]]
 
 
 @pytest.fixture

@@ -127,9 +127,9 @@ class Forks:
         if folders is None or not self._lock.acquire(blocking=False):
             return None
         request = {"arguments": [*arguments], "env": {**env}, "folder": os.getcwd(), "path": folders}
-        request |= {"terminal": is_terminal, "started": True, "program": program and str(program)}
+        how = {"terminal": is_terminal, "started": True, "program": program and str(program)}
         try:
-            return Started(self._ours, self._begin(request, streams), self._lock)
+            return Started(self._ours, self._begin({**request, **how}, streams), self._lock)
         except BaseException:
             self._lock.release()
             raise
