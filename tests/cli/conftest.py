@@ -26,7 +26,6 @@ from tests.cli.forks import Started, forks
 from tests.cli.piped import Piped, start_piped
 from tests.providers.gguf.conftest import demo_wheels, know_no_index, tiny_model
 
-# Fixtures for these tests too.
 __all__ = ["demo_wheels", "tiny_model"]
 
 TIMEOUT_S = 120
