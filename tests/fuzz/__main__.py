@@ -1,8 +1,8 @@
 """Fuzzes every kind of input from outside: `python -m tests.fuzz --seconds 60`.
 
-Each target gets an equal share of the processor time, two at once; importing all of them comes before. So a busy machine
-makes a run longer, and not shallower; one that takes twenty times as long fails. Prints executions and processor time of
-each, and for each fault its shortest input; exits 1 where there is a fault.
+Each target gets an equal share of the processor time, two at once; importing all of them comes before. So a busy
+machine makes a run longer, and not shallower; one that takes twenty times as long fails. Prints executions and
+processor time of each, and for each fault its shortest input; exits 1 where there is a fault.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Running:
     output: Path
 
     def ended(self, longest_s: float) -> Fuzzed:
-        """What it reported, or why it did not. `longest_s`: how long all targets could take, which this one outlasted."""
+        """What it reported, or why it did not. `longest_s`: the time for all targets, which is over for this one."""
         said: tuple[int, float, list[dict[str, Any]]] | None = None
         # Nothing to receive: it ended without a report.
         with self.report, contextlib.suppress(EOFError):
@@ -72,7 +72,7 @@ class _Running:
 
 
 def fuzz(names: Sequence[str], engine: Engine, share_s: float, seed: int, longest_s: float) -> Iterator[Fuzzed]:
-    """Each target for so many seconds of processor time; they come as they end. `longest_s`: real time for all of them."""
+    """Each target for so many seconds of processor time; they come as they end. `longest_s`: real time for all."""
     can_fork = "fork" in multiprocessing.get_all_start_methods() and sys.platform == "linux"
     context: Any = multiprocessing.get_context("fork" if can_fork else "spawn")
     until = time.monotonic() + longest_s

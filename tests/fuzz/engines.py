@@ -80,7 +80,7 @@ def default_engine() -> Engine:
 
 
 def by_hypothesis(run: Run, *, until: float, examples: int | None = None, first_seed: int = 1) -> None:
-    """Tries inputs until a moment of `time.process_time`, in rounds with seeds that count up, or so many examples of the first seed."""
+    """Tries inputs until a moment of the processor's time, in rounds with seeds that count up, or so many examples."""
     number = first_seed
     while time.process_time() < until:
 
@@ -104,7 +104,7 @@ def by_hypothesis(run: Run, *, until: float, examples: int | None = None, first_
 
 
 def by_atheris(run: Run, *, until: float, first_seed: int, at_end: Callable[[], None]) -> None:
-    """Tries inputs that reach new branches, until a moment of `time.process_time`; the process then ends, after `at_end`."""
+    """Tries inputs that reach new branches, until a moment of the processor's time; `at_end`, then the process ends."""
     import atheris
 
     folder = Path(tempfile.mkdtemp(prefix="fuzz-corpus-"))

@@ -22,7 +22,7 @@ def import_targets(names: Iterable[str], engine: Engine) -> None:
 
 
 def run_target(name: str, engine: Engine, share_s: float, seed: int, output: Path, report: Connection) -> None:
-    """Runs one target for so many seconds of processor time, what it prints into a file; reports executions, time, faults."""
+    """Runs one target for so much processor time, writes what it prints to a file, and reports what came of it."""
     written = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     # libFuzzer writes to the descriptors themselves.
     for stream in (1, 2):
