@@ -21,6 +21,7 @@ from llama_client.providers.gguf.pull import SHA256, pull
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
 from llama_client.providers.services import SERVICES
 from llama_client.testing.network import NetworkGuard, no_network
+from tests.cli.forks import end_forks
 
 # Two engines at once share the cores: threads that wait for each other by spinning would take them from the other one.
 # OpenMP reads it when the engine is loaded.
@@ -54,6 +55,10 @@ _USER_STORE = ModelStore.of_user()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--over-httpx", action="store_true", help='run with [http] wire = "httpx"')
     parser.addoption("--long", action="store_true", help="run the tests marked `long` too")
+
+
+def pytest_unconfigure() -> None:
+    end_forks()
 
 
 @pytest.hookimpl(optionalhook=True)

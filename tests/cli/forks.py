@@ -134,6 +134,15 @@ class Forks:
             self._lock.release()
             raise
 
+    def close(self) -> None:
+        """Ends the process, by the end of its requests."""
+        self._ours.close()
+        try:
+            self._process.wait(_KILLED_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
     def _begin(self, request: dict[str, Any], fds: Sequence[int]) -> int:
         """The number of the process; its exit code comes at its end."""
         socket.send_fds(self._ours, [json.dumps(request).encode()], fds)
@@ -179,6 +188,13 @@ def _added_folders(env: Mapping[str, str]) -> list[str] | None:
 def forks() -> Forks | None:
     """One for each process of the tests; None: this system does not fork."""
     return Forks() if hasattr(os, "fork") and hasattr(socket, "SOCK_SEQPACKET") and sys.platform == "linux" else None
+
+
+def end_forks() -> None:
+    """At the end of the tests: a process that is left running, and its socket, Python complains of."""
+    if forks.cache_info().currsize and (begun := forks()) is not None:
+        begun.close()
+    forks.cache_clear()
 
 
 def _serve(ours: socket.socket) -> dict[str, Any] | None:
