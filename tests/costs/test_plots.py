@@ -10,11 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import matplotlib
-import numpy as np
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.image import imread
 
 from llama_client import LlamaClient
 from llama_client.costs.charts import save
@@ -56,6 +52,10 @@ def texts(path: Path) -> list[str]:
 
 def colours(path: Path) -> set[str]:
     """Each colour that many pixels have."""
+    # In functions: all workers collect this file, and one draws.
+    import numpy as np
+    from matplotlib.image import imread
+
     red, green, blue = (imread(path)[:, :, :3] * 255).round().astype(int).reshape(-1, 3).T
     found, counts = np.unique(red << 16 | green << 8 | blue, return_counts=True)
     return {f"#{colour:06x}" for colour, count in zip(found.tolist(), counts.tolist(), strict=True) if count > 300}
@@ -135,6 +135,8 @@ def test_the_same_costs_give_the_same_file(tmp_path: Path, ending: str) -> None:
 
 
 def test_the_user_s_own_settings_of_matplotlib_neither_count_nor_change(tmp_path: Path) -> None:
+    import matplotlib
+
     save(DAYS, tmp_path / "one.svg", title="Costs")
     with matplotlib.rc_context({"text.usetex": True, "svg.fonttype": "path", "font.size": 30}):
         before = dict(matplotlib.rcParams)
@@ -151,6 +153,8 @@ def test_neither_pyplot_nor_a_window_is_loaded(tmp_path: Path) -> None:
 def test_a_picture_that_fails_leaves_the_old_one_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from matplotlib.figure import Figure
+
     path = tmp_path / "costs.svg"
     path.write_text("the old one")
 

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import matplotlib
 import pytest
-from matplotlib.figure import Figure
 
 from llama_client.crossover.crossings import Crossings
 from llama_client.crossover.headline import where_cheaper
@@ -228,6 +226,9 @@ def test_the_same_crossover_gives_the_same_file(tmp_path: Path, files: Path) -> 
 
 
 def test_the_user_s_own_settings_of_matplotlib_neither_count_nor_change(depends: list[Plot]) -> None:
+    # In functions: all workers collect this file, and one draws.
+    import matplotlib
+
     with matplotlib.rc_context({"text.usetex": True, "svg.fonttype": "path", "font.size": 30}):
         before = dict(matplotlib.rcParams)
         assert page_plots(crossover("depends")) == depends
@@ -242,6 +243,8 @@ def test_neither_pyplot_nor_a_window_is_loaded(tmp_path: Path) -> None:
 def test_a_picture_that_fails_leaves_the_old_one_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from matplotlib.figure import Figure
+
     path = tmp_path / "crossover.svg"
     path.write_text("the old one")
 
