@@ -279,13 +279,9 @@ class _BaseClient(OfThisProcess):
         elif users is not None and not config.local_only:
             config = config.made_local_only(users.variable or str(users.file))
         closing = ClosingEvent()
-        seams, store = cls._seams, ModelStore.of_user()
-        interceptor, ledger_url = seams.interceptor, seams.ledger_url
-        if interceptor is None and (interceptor := _interceptor_of_environment()) is not None and interceptor.plays:
-            # What is replayed cost nothing.
-            ledger_url = ledger_url or "memory"
-        if ledger_url is not None:
-            config = _with_ledger(config, ledger_url)
+        seams, store = _with_cassette(cls._seams), ModelStore.of_user()
+        if seams.ledger_url is not None:
+            config = _with_ledger(config, seams.ledger_url)
         clock = seams.clock or Clock(sleep=closing.sleep, asleep=closing.asleep)
         providers = Providers(
             config,
@@ -294,7 +290,7 @@ class _BaseClient(OfThisProcess):
             environ=os.environ,
             http_client=http_client,
             is_async=cls._is_async,
-            interceptor=interceptor,
+            interceptor=seams.interceptor,
         )
         chance, calendar = seams.random(), Calendar(config.timezone)
         database = Database(config, providers.guard)
@@ -329,17 +325,21 @@ class _BaseClient(OfThisProcess):
         return client
 
 
-def _interceptor_of_environment() -> Interceptor | None:
-    """What `llama-client record` puts into the clients of the programs that it runs."""
+def _with_cassette(seams: Seams) -> Seams:
+    """The same with what `llama-client record` puts into the clients of the programs that it runs."""
     from llama_client.config.environment import CASSETTE_VARIABLE
 
-    if not os.environ.get(CASSETTE_VARIABLE):
-        return None
+    if seams.interceptor is not None or not os.environ.get(CASSETTE_VARIABLE):
+        return seams
     from importlib import import_module
 
     # By name: the test kit stands above the clients.
-    found: Interceptor = import_module("llama_client.testing.cassettes").of_environment()
-    return found
+    found: Seams = import_module("llama_client.testing.cassettes").of_environment()
+    return seams._replace(
+        clock=seams.clock or found.clock,
+        interceptor=found.interceptor,
+        ledger_url=seams.ledger_url or found.ledger_url,
+    )
 
 
 def _with_ledger(config: Config, url: str) -> Config:

@@ -6,9 +6,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING
 
 from llama_client.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ENDINGS = (".png", ".svg")
 # The palette of Okabe and Ito, distinguishable with any kind of colour blindness; black comes last.
@@ -42,6 +45,20 @@ def drawing(what: str) -> Iterator[None]:
         yield
 
 
-def form_settings(form: str) -> dict[str, Any]:
-    """Arguments of `Figure.savefig` for a format."""
-    return {"format": form, "dpi": DPI, "metadata": {"Date": None} if form == "svg" else None}
+def save(figure: Figure, file: IO[bytes], form: str) -> None:
+    """Writes a figure that has a layout engine.
+
+    The layout is made here: `savefig` would draw the whole figure a second time for it, without output.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    figure.set_dpi(DPI)
+    # The layout measures text as this format draws it; a canvas makes itself the figure's.
+    (FigureCanvasSVG if form == "svg" else FigureCanvasAgg)(figure)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        # Not "none": that leaves a placeholder, for which `savefig` draws too.
+        figure.set_layout_engine(None)
+    figure.savefig(file, format=form, dpi=DPI, metadata={"Date": None} if form == "svg" else None)

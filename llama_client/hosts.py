@@ -6,6 +6,7 @@ import ipaddress
 import re
 import socket
 from contextlib import suppress
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
@@ -97,6 +98,8 @@ def from_httpx(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{user}{at}{place.replace('%', '%25', 1)}"))
 
 
+# Each client that is opened asks for those of all known services.
+@lru_cache(maxsize=64)
 def host_in(url: str) -> str:
     """The host of a URL as it is connected to; empty: it has none."""
     try:

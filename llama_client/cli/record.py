@@ -72,7 +72,7 @@ def _tell(ran: CommandRun, file: str, mode: CommandMode) -> None:
     for message in ran.missing[:_MAX_TOLD]:
         say("\n".join(map(one_line, message.splitlines())))
     if ran.missing:
-        say(f"{file}: {len(ran.missing)} requests had no recorded answer")
+        say(f"{file}: {_counted(len(ran.missing), 'request')} had no recorded answer")
         say("Try: llama-client record --refresh with the same file and command")
     elif mode != "replay":
         for change in ran.changes[:_MAX_TOLD] if mode == "refresh" else ():
@@ -80,6 +80,10 @@ def _tell(ran: CommandRun, file: str, mode: CommandMode) -> None:
         if not ran.exchanges:
             say("Nothing was recorded: the command asked no provider through llama-client")
         elif not ran.changes:
-            say(f"{file}: unchanged, {ran.exchanges} exchanges")
+            say(f"{file}: unchanged, {_counted(ran.exchanges, 'exchange')}")
         else:
-            say(f"{file}: written, {ran.exchanges} exchanges")
+            say(f"{file}: written, {_counted(ran.exchanges, 'exchange')}")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

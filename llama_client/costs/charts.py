@@ -10,9 +10,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from llama_client import figures
 from llama_client.config.files import atomic_file
 from llama_client.costs.money import added, shown
-from llama_client.figures import COLOURS, GRID_COLOUR, REST_COLOUR, drawing, form_of, form_settings
+from llama_client.figures import COLOURS, GRID_COLOUR, REST_COLOUR, drawing, form_of
 from llama_client.types.report import CostGroup, DayCosts
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 def save(days: Sequence[DayCosts], path: Path, *, title: str) -> None:
     form = form_of(path)
     with drawing("a picture of costs"), atomic_file(path) as file:
-        _drawn(stack(days, MAX_FIGURE_BARS), title).savefig(file, **form_settings(form))
+        figures.save(_drawn(stack(days, MAX_FIGURE_BARS), title), file, form)
 
 
 def _drawn(chart: Stack, title: str) -> Figure:

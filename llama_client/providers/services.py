@@ -87,6 +87,12 @@ class Quirks:
 NO_QUIRKS = Quirks()
 
 
+@cache
+def _host_of_row(base_url: str) -> str:
+    """Each client that opens compares those of all rows."""
+    return name_in(base_url)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """A known service: every fact about it that the package uses.
@@ -163,7 +169,7 @@ class Service:
     @property
     def host(self) -> str:
         """The host of `base_url`."""
-        return name_in(self.base_url)
+        return _host_of_row(self.base_url)
 
     @property
     def key_hosts(self) -> tuple[str, ...]:

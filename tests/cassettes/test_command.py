@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from llama_client import LlamaClient
+from llama_client.testing.cassettes import cassette
+from llama_client.testing.clock import FakeClock
 from llama_client.testing.loopback import WireServer
 from tests.cli.conftest import run
-from tests.routing.asking import good
+from tests.routing.asking import config, failing, good, in_turn
 
 # Asks in this process and in others, and ends as its arguments say.
 PROGRAM = """
@@ -146,3 +149,18 @@ def test_a_cassette_can_be_named_in_the_environment(server: WireServer) -> None:
     server.close()
     ran = run("chat", "-m", "a/m", "--no-stream", "hum", env={"LLAMA_CLIENT_CASSETTE": "replay:cassette.json"})
     assert "Hello" in ran.out
+
+
+def test_a_replay_named_in_the_environment_waits_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hour_s = 3600.0
+    with WireServer(in_turn(failing(429, retry_after=str(int(hour_s))), None)) as server:
+        configuration = config(server, routing={"retries": 1, "deadline_s": 2 * hour_s})
+        with cassette(tmp_path / "c.json", "record", clock=FakeClock()), LlamaClient(configuration) as client:
+            recorded = client.ask("hum")
+    monkeypatch.setenv("LLAMA_CLIENT_CASSETTE", f"replay:{tmp_path / 'c.json'}")
+    with LlamaClient(configuration) as client:
+        replayed = client.ask("hum")
+    assert (
+        [each.outcome for each in replayed.attempts] == [each.outcome for each in recorded.attempts] == ["error", "ok"]
+    )
+    assert (replayed.timing.total_s or 0) >= hour_s

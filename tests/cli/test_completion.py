@@ -173,38 +173,39 @@ def test_tab_needs_no_heavy_package() -> None:
 # The scripts, in their shells
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["co"], "completion config costs"),
-        (["chat", "-m", "groq/q"], "groq/qwen/qwen3.8-27b"),
-        # Bash makes words of their own of colons and equals signs, and puts the answer behind the last.
-        (["chat", "-m", "ollama/llama3.1", ":", "8"], "8b"),
-        (["chat", "-m", "ollama/llama3.1", ":"], "8b 70b 405b"),
-        (["chat", "--model", "=", "groq/q"], "groq/qwen/qwen3.8-27b"),
-        (["chat", "--model", "=", "ollama/llama3.1", ":", "8"], "8b"),
-        # And none where the user has told it not to.
-        (["chat", "-m", "ollama/llama3.1:8"], "ollama/llama3.1:8b"),
-    ],
-    ids=" ".join,
-)
-def test_in_bash(command_on_path: None, words: list[str], expected: str) -> None:
+# Words of the command line, the last of which is completed, and what is offered.
+IN_BASH = {
+    "co": "completion config costs",
+    "chat -m groq/q": "groq/qwen/qwen3.8-27b",
+    # Bash makes words of their own of colons and equals signs, and puts the answer behind the last.
+    "chat -m ollama/llama3.1 : 8": "8b",
+    "chat -m ollama/llama3.1 :": "8b 70b 405b",
+    "chat --model = groq/q": "groq/qwen/qwen3.8-27b",
+    "chat --model = ollama/llama3.1 : 8": "8b",
+    # And none where the user has told it not to.
+    "chat -m ollama/llama3.1:8": "ollama/llama3.1:8b",
+}
+
+
+def test_in_bash(command_on_path: None) -> None:
     if shutil.which("bash") is None:
         pytest.skip("there is no bash here")
     script = (
         "source <(llama-client completion bash)\n"
-        'COMP_WORDS=(llama-client "$@"); COMP_CWORD=$#; COMPREPLY=()\n'
-        "_llama_client_completion llama-client; echo ${COMPREPLY[*]}; complete -p llama-client"
+        'for line in "$@"; do\n'
+        "COMP_WORDS=(llama-client $line); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMPREPLY=()\n"
+        "_llama_client_completion llama-client; echo ${COMPREPLY[*]}\n"
+        "done; complete -p llama-client"
     )
     done = subprocess.run(
-        ["bash", "--norc", "-c", script, "bash", *words],
+        ["bash", "--norc", "-c", script, "bash", *IN_BASH],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
         check=False,
     )
-    replies, registered = done.stdout.splitlines()
-    assert (replies, done.stderr) == (expected, "")
+    *replies, registered = done.stdout.splitlines()
+    assert (dict(zip(IN_BASH, replies, strict=True)), done.stderr) == (IN_BASH, "")
     assert "_llama_client_completion llama-client" in registered
 
 

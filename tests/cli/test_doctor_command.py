@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
 from llama_client.providers.gguf.store import ModelStore
 from llama_client.testing.loopback import WireServer, as_json, silence
-from tests.cli.conftest import Ran, run
+from tests.cli.conftest import Ran, on_terminal, run
 
 KEY = "gsk_planted_1234567890"
 SECTIONS = ("Configuration", "Providers", "Local engines", "Models", "Money", "Machine")
@@ -106,34 +104,10 @@ def test_what_servers_say_cannot_steer_the_terminal(work: Path) -> None:
     assert not any(sign in shown.out + shown.err for sign in ("\x1b", "\x07", "\u202e", "\r"))
 
 
-def on_screen(columns: int, env: dict[str, str], *arguments: str) -> str:
+def on_screen(columns: int, env: dict[str, str]) -> str:
     """What a terminal of that width is sent."""
-    pty = pytest.importorskip("pty", reason="this platform has no pseudo-terminals")
-    import fcntl
-    import struct
-    import subprocess
-    import termios
-
-    screen, keyboard = pty.openpty()
-    fcntl.ioctl(keyboard, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environ = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "NO_COLOR", "FORCE_COLOR")}
-    command = [sys.executable, "-m", "llama_client", "doctor", *arguments]
-    with subprocess.Popen(
-        command, stdin=keyboard, stdout=keyboard, stderr=keyboard, env={**environ, "TERM": "xterm-256color", **env}
-    ) as process:
-        os.close(keyboard)
-        seen = b""
-        while True:
-            try:
-                piece = os.read(screen, 4096)
-            except OSError:  # so Linux says that nobody has the terminal open any more
-                break
-            if not piece:
-                break
-            seen += piece
-        process.wait(60)
-    os.close(screen)
-    return seen.decode()
+    with on_terminal("doctor", columns=columns, term="xterm-256color", env=env) as terminal:
+        return terminal.read_to_the_end()
 
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import subprocess
 import sys
 from datetime import date, timedelta
 from decimal import Decimal
@@ -11,16 +10,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import matplotlib
-import numpy as np
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.image import imread
 
 from llama_client import LlamaClient
 from llama_client.costs.charts import save
 from llama_client.errors import MissingExtraError
 from llama_client.types.report import CostGroup, DayCosts
+from tests import fresh
 from tests.costs.filling import Spent, ago, fill
 
 FIRST = date(2026, 11, 1)
@@ -56,6 +52,10 @@ def texts(path: Path) -> list[str]:
 
 def colours(path: Path) -> set[str]:
     """Each colour that many pixels have."""
+    # In functions: all workers collect this file, and one draws.
+    import numpy as np
+    from matplotlib.image import imread
+
     red, green, blue = (imread(path)[:, :, :3] * 255).round().astype(int).reshape(-1, 3).T
     found, counts = np.unique(red << 16 | green << 8 | blue, return_counts=True)
     return {f"#{colour:06x}" for colour, count in zip(found.tolist(), counts.tolist(), strict=True) if count > 300}
@@ -135,6 +135,8 @@ def test_the_same_costs_give_the_same_file(tmp_path: Path, ending: str) -> None:
 
 
 def test_the_user_s_own_settings_of_matplotlib_neither_count_nor_change(tmp_path: Path) -> None:
+    import matplotlib
+
     save(DAYS, tmp_path / "one.svg", title="Costs")
     with matplotlib.rc_context({"text.usetex": True, "svg.fonttype": "path", "font.size": 30}):
         before = dict(matplotlib.rcParams)
@@ -144,14 +146,15 @@ def test_the_user_s_own_settings_of_matplotlib_neither_count_nor_change(tmp_path
 
 
 def test_neither_pyplot_nor_a_window_is_loaded(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _NO_WINDOWS, str(tmp_path / "costs.png")]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert ran.stdout.strip() == "[]"
+    ran = fresh.run(_NO_WINDOWS, tmp_path / "costs.png")
+    assert (ran.out.strip(), ran.code) == ("[]", 0), ran.err
 
 
 def test_a_picture_that_fails_leaves_the_old_one_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from matplotlib.figure import Figure
+
     path = tmp_path / "costs.svg"
     path.write_text("the old one")
 
@@ -193,9 +196,8 @@ def test_without_numpy_the_error_says_so(tmp_path: Path) -> None:
         "import sys; sys.modules['numpy'] = None\nfrom pathlib import Path\n"
         "from llama_client.costs.charts import save\nsave([], Path(sys.argv[1]), title='t')"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "costs.png")]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert 'a picture of costs needs numpy: pip install "llama-client[plot]"' in ran.stderr.splitlines()[-1]
+    ran = fresh.run(code, tmp_path / "costs.png")
+    assert 'a picture of costs needs numpy: pip install "llama-client[plot]"' in ran.err.splitlines()[-1]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links take rights there that not everybody has")

@@ -17,9 +17,12 @@ def main() -> int:
     parser.add_argument(
         "--slack-s", type=float, default=0.0, help="how much older a lost row may be on a busy machine (default: 0)"
     )
+    parser.add_argument(
+        "--pause-s", type=float, default=0.0, help="of each of four threads after each call (default: 0)"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="llama-client-crash-") as folder:
-        figures = run(options.kills, options.seed, Path(folder), slack_s=options.slack_s)
+        figures = run(options.kills, options.seed, Path(folder), slack_s=options.slack_s, pause_s=options.pause_s)
     print(figures)
     for problem in figures.problems[:20]:
         print(f"- {problem}")

@@ -112,7 +112,7 @@ class Figures:
         )
 
 
-def run(kills: int, seed: int, folder: Path, *, slack_s: float = 0.0) -> Figures:
+def run(kills: int, seed: int, folder: Path, *, slack_s: float = 0.0, pause_s: float = 0.0) -> Figures:
     """Kills so many clients, each at a moment that chance draws.
 
     Each is forked off this process, which has imported all that a client needs.
@@ -122,6 +122,7 @@ def run(kills: int, seed: int, folder: Path, *, slack_s: float = 0.0) -> Figures
         seed: Of the moments.
         folder: Where the ledgers are.
         slack_s: How much older than the flush interval a lost row may be.
+        pause_s: Of each of a client's threads after each call.
     """
     figures, chance = Figures(), random.Random(seed)
     with serving() as url:
@@ -131,7 +132,7 @@ def run(kills: int, seed: int, folder: Path, *, slack_s: float = 0.0) -> Figures
             kept: dict[str, list[tuple[Any, ...]]] = {}
             for _ in range(min(_KILLS_A_FILE, kills - figures.kills)):
                 figures.kills += 1
-                death = _killed(url, file, chance.uniform(0, _LONGEST_S))
+                death = _killed(url, file, chance.uniform(0, _LONGEST_S), pause_s)
                 problems = [*death.problems, *_judged(file, death, kept, figures, slack_s), *_goes_on(url, file)]
                 figures.problems += [f"kill {figures.kills}: {problem}" for problem in problems]
     return figures
@@ -143,7 +144,7 @@ def _warm(url: str, folder: Path) -> None:
         client.chat.completions.create(messages=MESSAGES)
 
 
-def _killed(url: str, file: Path, after_s: float) -> Death:
+def _killed(url: str, file: Path, after_s: float, pause_s: float) -> Death:
     """Kills a client so long after its first rows were on disk."""
     assert threading.active_count() == 1, "a process with threads cannot be forked"
     reading, writing = os.pipe()
@@ -151,7 +152,7 @@ def _killed(url: str, file: Path, after_s: float) -> Death:
     if pid == 0:
         try:
             os.close(reading)
-            work(configuration(url, file), file, writing)
+            work(configuration(url, file), file, writing, pause_s)
         finally:
             os._exit(1)
     os.close(writing)

@@ -48,8 +48,8 @@ def configuration(url: str, file: Path) -> dict[str, Any]:
     }
 
 
-def work(configuration: dict[str, Any], file: Path, pipe: int) -> None:
-    """Makes calls until it is killed, and writes to a pipe what came of each, a line for each.
+def work(configuration: dict[str, Any], file: Path, pipe: int, pause_s: float) -> None:
+    """Makes calls until it is killed, each thread with a pause after each, and writes to a pipe what came of them.
 
     A line holds the call's request id, the moment on the monotonic clock right after the call had returned, and the
     rows that the ledger should hold. A line of its own tells that the first of them are on disk. Others tell the time,
@@ -86,6 +86,8 @@ def work(configuration: dict[str, Any], file: Path, pipe: int) -> None:
                         for number, attempt in enumerate(reply.attempts, 1)
                     ]
                     tell(id=reply.request_id, at=returned_at, rows=rows)
+                if pause_s:
+                    time.sleep(pause_s)
 
         def tick() -> None:
             while True:

@@ -24,6 +24,8 @@ def test_a_client_that_is_killed_loses_no_row_older_than_the_flush_interval(monk
     command = [sys.executable, "-m", "tests.crash", "--kills", str(KILLS), "--seed", str(SEED)]
     # Where other tests keep the disk busy, a row comes there later; the long form has no such patience.
     command += ["--slack-s", "0.3"]
+    # Some hundred calls a second; the long form makes as many as two cores can.
+    command += ["--pause-s", "0.01"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
     print(done.stdout, done.stderr)
     assert done.returncode == 0, done.stdout + done.stderr

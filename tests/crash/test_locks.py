@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
 # Each thread holds what it has taken while the other one forks; the child then does what needs it.
 _SETUP = """
-import os, sys, threading
+import threading
 from llama_client import LlamaClient, process
 
 client = LlamaClient({"providers": {"a": {"kind": "openai", "base_url": "http://127.0.0.1:9/v1"}},
@@ -106,9 +107,36 @@ print("the child hangs" if os.waitpid(pid, 0)[1] else "all is well")
 }
 
 
+# Each case is a process of its own, forked where the package is imported and nothing else has happened.
+_PROGRAM = """
+import json, os, sys
+import llama_client.client, llama_client.config.load, llama_client.providers.http.provider
+
+for number, case in enumerate(json.load(sys.stdin)):
+    pid = os.fork()
+    if pid == 0:
+        for stream, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{number}.{name}", os.O_WRONLY | os.O_CREAT), stream)
+        exec(case)
+        break
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+@cache
+def _ran() -> dict[str, tuple[str, str, str]]:
+    """The exit code, standard output and standard error of each case."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _PROGRAM]
+    cases = json.dumps([_SETUP + case for case in _CASES.values()])
+    done = subprocess.run(command, input=cases, capture_output=True, text=True, timeout=250)
+    assert (done.returncode, done.stderr) == (0, "")
+    codes = done.stdout.split()
+    assert len(codes) == len(_CASES)
+    texts = ((Path(f"{number}.out").read_text(), Path(f"{number}.err").read_text()) for number in range(len(codes)))
+    return {case: (code, *each) for case, code, each in zip(_CASES, codes, texts, strict=True)}
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 @pytest.mark.parametrize("case", _CASES)
 def test_a_child_that_is_forked_while_a_lock_is_held_is_not_held_up(case: str) -> None:
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _SETUP + _CASES[case]]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "all is well\n", "")
+    assert _ran()[case] == ("0", "all is well\n", "")

@@ -186,14 +186,14 @@ def test_a_page_is_one_small_file_that_names_no_address_to_load(pages: dict[str,
 
 
 def test_a_page_says_what_it_is(pages: dict[str, str]) -> None:
-    html = pages["never"]
+    html, plots = pages["never"], page_plots(crossover("never"))
     assert html.startswith('<!DOCTYPE html>\n<html lang="en">')
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in html
     assert "<title>Llama 3.3 70B: never</title>" in html
     assert html.count("<h1>") == 1
-    for picture in page("never").plots:
+    for picture in plots:
         assert f">{picture.heading}</h2>" in html
-    assert html.count('role="img" aria-labelledby="figure') == html.count("<figure>") == len(page("never").plots)
+    assert html.count('role="img" aria-labelledby="figure') == html.count("<figure>") == len(plots)
     assert {"prefers-color-scheme: dark", "@media print"} <= set(
         re.findall(r"prefers-color-scheme: dark|@media print", html)
     )

@@ -5,22 +5,20 @@ from __future__ import annotations
 import math
 import re
 import struct
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import matplotlib
 import pytest
-from matplotlib.figure import Figure
 
 from llama_client.crossover.crossings import Crossings
 from llama_client.crossover.headline import where_cheaper
 from llama_client.crossover.plots.costs import curves, shades
-from llama_client.crossover.plots.plots import page_plots, save_sheet
+from llama_client.crossover.plots.plots import Plot, page_plots, save_sheet
 from llama_client.errors import MissingExtraError
+from tests import fresh
 from tests.crossover.picture_scenarios import EVIL, NAMES, crossover
 
 _NO_WINDOWS = """
@@ -41,12 +39,24 @@ def texts(svg: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def sheets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """The texts of every crossover's sheet."""
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every crossover's sheet."""
     folder = tmp_path_factory.mktemp("sheets")
     for name in NAMES:
         save_sheet(crossover(name), folder / f"{name}.svg", title=f"About {name}")
-    return {name: texts((folder / f"{name}.svg").read_text(encoding="utf-8")) for name in NAMES}
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sheets(files: Path) -> dict[str, list[str]]:
+    """The texts of every crossover's sheet."""
+    return {name: texts((files / f"{name}.svg").read_text(encoding="utf-8")) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def depends() -> list[Plot]:
+    """The pictures of one crossover's page."""
+    return page_plots(crossover("depends"))
 
 
 @pytest.mark.parametrize(
@@ -176,8 +186,8 @@ def test_pictures_of_a_page_load_nothing_and_share_no_names() -> None:
     assert len(names) == len(set(names))
 
 
-def test_pictures_of_a_page_take_its_colours_and_fonts() -> None:
-    for picture in page_plots(crossover("depends")):
+def test_pictures_of_a_page_take_its_colours_and_fonts(depends: list[Plot]) -> None:
+    for picture in depends:
         assert "var(--ink)" in picture.svg
         assert "#1b1b1b" not in picture.svg
         assert "DejaVu" not in picture.svg
@@ -207,31 +217,34 @@ def test_a_name_that_looks_like_a_colour_or_a_tag_stays_a_name_on_a_page() -> No
     assert "<script" not in svg
 
 
-@pytest.mark.parametrize("ending", ["png", "svg"])
-def test_the_same_crossover_gives_the_same_file(tmp_path: Path, ending: str) -> None:
+def test_the_same_crossover_gives_the_same_file(tmp_path: Path, files: Path) -> None:
+    save_sheet(crossover("purchase"), tmp_path / "again.svg", title="About purchase")
+    assert (tmp_path / "again.svg").read_bytes() == (files / "purchase.svg").read_bytes()
     for name in ("one", "two"):
-        save_sheet(crossover("purchase"), tmp_path / f"{name}.{ending}", title="Crossover")
-    assert (tmp_path / f"one.{ending}").read_bytes() == (tmp_path / f"two.{ending}").read_bytes()
+        save_sheet(crossover("purchase"), tmp_path / f"{name}.png", title="Crossover")
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
-def test_the_user_s_own_settings_of_matplotlib_neither_count_nor_change() -> None:
-    plain = page_plots(crossover("depends"))
+def test_the_user_s_own_settings_of_matplotlib_neither_count_nor_change(depends: list[Plot]) -> None:
+    # In functions: all workers collect this file, and one draws.
+    import matplotlib
+
     with matplotlib.rc_context({"text.usetex": True, "svg.fonttype": "path", "font.size": 30}):
         before = dict(matplotlib.rcParams)
-        assert page_plots(crossover("depends")) == plain
+        assert page_plots(crossover("depends")) == depends
         assert dict(matplotlib.rcParams) == before
 
 
 def test_neither_pyplot_nor_a_window_is_loaded(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _NO_WINDOWS, str(tmp_path / "crossover.png")]
-    root = Path(__file__).parents[2]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, cwd=root)
-    assert ran.stdout.strip() == "[]"
+    ran = fresh.run(_NO_WINDOWS, tmp_path / "crossover.png")
+    assert (ran.out.strip(), ran.code) == ("[]", 0), ran.err
 
 
 def test_a_picture_that_fails_leaves_the_old_one_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from matplotlib.figure import Figure
+
     path = tmp_path / "crossover.svg"
     path.write_text("the old one")
 

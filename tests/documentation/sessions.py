@@ -16,7 +16,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,9 +26,7 @@ from llama_client.cli import crossover
 from llama_client.cli.app import main
 from llama_client.costs import prices
 from llama_client.crossover.market import last_checked
-from llama_client.providers.gguf import pull as ollama_blobs
-from llama_client.providers.gguf.store import checksum
-from tests.documentation.models import stand_in_for
+from tests.documentation import stand_ins
 from tests.documentation.named import WrongSessionError, require_extras, require_script
 from tests.documentation.pages import ROOT
 from tests.documentation.programs import is_like
@@ -39,7 +36,7 @@ _ASSIGNMENT = re.compile(r"[A-Z_][A-Z0-9_]*=.*")
 # Programs of others, which are not here: a reader starts them, the test does not.
 OTHERS = ("ollama", "vllm", "git", "cd", "nvidia-smi", "free")
 # No page shows what a measurement prints, so this is enough of one.
-_BRIEFLY = ("--requests", "2")
+_BRIEFLY = ("--requests", "2", "--input-tokens", "16", "--output-tokens", "2")
 
 
 @dataclass
@@ -199,11 +196,11 @@ class _Shell:
             case "pip":
                 require_extras(arguments)
             case "python" if arguments[:2] == ["-m", "llama_client.testing.conformance"]:
-                return _python(arguments)
+                return stand_ins.conformance(arguments[2:])
             case "python":
                 require_script(arguments)
             case "pytest" if any(Path(name).is_file() for name in arguments):
-                return _python(["-m", "pytest", "-p", "no:cacheprovider", *arguments])
+                return stand_ins.tests(arguments)
             case "pytest" | "mkdocs" | ".ci/run":
                 if program == ".ci/run" and not (ROOT / program).exists():
                     raise WrongSessionError("there is no .ci/run")
@@ -222,7 +219,7 @@ class _Shell:
             arguments = [*arguments, *_BRIEFLY]
         out = io.StringIO()
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_elsewhere(self._demo_model))
+            stack.enter_context(stand_ins.elsewhere(self._demo_model))
             stack.enter_context(mock.patch.object(crossover, "datetime", _DayOfTheTables))
             # A page shows what a fresh release prints, which warns of no old price.
             stack.enter_context(mock.patch.object(prices, "STALE_AFTER_DAYS", sys.maxsize))
@@ -234,36 +231,6 @@ class _Shell:
             stack.enter_context(contextlib.redirect_stderr(out))
             code = main(arguments)
         return code, out.getvalue()
-
-
-@contextlib.contextmanager
-def _elsewhere(demo_model: Path) -> Iterator[None]:
-    """The hub has every file, and Ollama every model; it is always the demo model."""
-    import huggingface_hub
-
-    def hub_download(repo_id: str, file: str, **_: object) -> str:
-        path = Path.cwd().parent / "hub" / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stand_in_for(path, demo_model)
-        return str(path)
-
-    def find_blob(_: str) -> tuple[Path, str]:
-        return demo_model, checksum(demo_model, lambda *_: None)
-
-    found = types.SimpleNamespace(etag="")
-    with (
-        mock.patch.object(huggingface_hub, "get_hf_file_metadata", return_value=found),
-        mock.patch.object(huggingface_hub, "hf_hub_download", hub_download),
-        mock.patch.object(ollama_blobs, "find_blob", find_blob),
-    ):
-        yield
-
-
-def _python(arguments: Sequence[str]) -> tuple[int, str]:
-    """Runs a module in a process of its own, such as pytest on the tests that a page shows."""
-    command = [sys.executable, *arguments]
-    ran = subprocess.run(command, capture_output=True, timeout=120, check=False, encoding="utf-8")
-    return ran.returncode, ran.stdout + ran.stderr
 
 
 def _split(line: str) -> list[str]:

@@ -24,8 +24,9 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from tests.fuzz.target import BrokenPromiseError, Target
 
 Engine = Literal["atheris", "hypothesis"]
-# Of the processor, for one input; and in all, as it may wait for something. A busy machine takes long for little.
-_LONGEST_S, _LONGEST_WAIT_S = 5, 60
+# Of the processor, for one input; and in all, as it may wait for something. A busy machine takes long for little: a
+# process of the lowest priority may get a hundredth of it.
+_LONGEST_S, _LONGEST_WAIT_S = 5, 300
 # What one input may add to the most memory that the process ever had.
 _MOST_KIB = 256 << 10
 _EXAMPLES_A_ROUND = 500
@@ -79,9 +80,9 @@ def default_engine() -> Engine:
 
 
 def by_hypothesis(run: Run, *, until: float, examples: int | None = None, first_seed: int = 1) -> None:
-    """Tries inputs until a moment, in rounds with seeds that count up, or so many examples of the first seed."""
+    """Tries inputs until a moment of the processor's time, in rounds with seeds that count up, or so many examples."""
     number = first_seed
-    while time.time() < until:
+    while time.process_time() < until:
 
         @seed(number)
         @settings(
@@ -93,7 +94,7 @@ def by_hypothesis(run: Run, *, until: float, examples: int | None = None, first_
         )
         @given(run.target.inputs())
         def a_round(data: bytes) -> None:
-            if time.time() < until:
+            if time.process_time() < until:
                 run.one(data)
 
         a_round()
@@ -103,7 +104,7 @@ def by_hypothesis(run: Run, *, until: float, examples: int | None = None, first_
 
 
 def by_atheris(run: Run, *, until: float, first_seed: int, at_end: Callable[[], None]) -> None:
-    """Tries inputs that reach new branches, until a moment; the process then ends, after `at_end`."""
+    """Tries inputs that reach new branches, until a moment of the processor's time; `at_end`, then the process ends."""
     import atheris
 
     folder = Path(tempfile.mkdtemp(prefix="fuzz-corpus-"))
@@ -114,7 +115,7 @@ def by_atheris(run: Run, *, until: float, first_seed: int, at_end: Callable[[], 
     words.write_text("".join(f'"{token}"\n' for token in quoted))
 
     def one(data: bytes) -> None:
-        if time.time() >= until:
+        if time.process_time() >= until:
             at_end()
             # libFuzzer ends its process itself, without Python's own end.
             os._exit(0)
@@ -123,7 +124,7 @@ def by_atheris(run: Run, *, until: float, first_seed: int, at_end: Callable[[], 
     options = [f"-dict={words}"] if run.target.tokens else []
     options += [f"-max_len={run.target.max_bytes}", f"-seed={first_seed}", "-verbosity=0", "-len_control=0"]
     # Faults are counted here; what ends the process is for libFuzzer to tell.
-    options += ["-timeout=60", "-rss_limit_mb=4096", f"-artifact_prefix={folder}-"]
+    options += [f"-timeout={_LONGEST_WAIT_S}", "-rss_limit_mb=4096", f"-artifact_prefix={folder}-"]
     atheris.Setup([sys.argv[0], *options, str(folder)], one)
     atheris.Fuzz()
 

@@ -22,13 +22,13 @@ def import_targets(names: Iterable[str], engine: Engine) -> None:
 
 
 def run_target(name: str, engine: Engine, share_s: float, seed: int, output: Path, report: Connection) -> None:
-    """Runs one target for so many seconds, writes what it prints to a file, and reports executions, time and faults."""
+    """Runs one target for so much processor time, writes what it prints to a file, and reports what came of it."""
     written = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     # libFuzzer writes to the descriptors themselves.
     for stream in (1, 2):
         os.dup2(written, stream)
     with _instrumented(engine), import_module(TARGETS[name]).opened() as target:
-        run, started = Run(target), time.time()
+        run, started = Run(target), time.process_time()
         until = started + share_s
 
         def tell() -> None:
@@ -36,10 +36,10 @@ def run_target(name: str, engine: Engine, share_s: float, seed: int, output: Pat
                 {"where": fault.where, "times": fault.times, "text": fault.text, "data": repr(fault.data)}
                 for fault in run.faults.values()
             ]
-            report.send((run.executions, time.time() - started, faults))
+            report.send((run.executions, time.process_time() - started, faults))
 
         for number, data in enumerate(target.seeds):
-            if number == 0 or time.time() < until:
+            if number == 0 or time.process_time() < until:
                 run.one(data)
         if engine == "atheris":
             by_atheris(run, until=until, first_seed=seed, at_end=tell)

@@ -40,7 +40,8 @@ class _Guard:
     is_installed = False
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        folder = _Guard.folder
+        # By the instance: at the end of the interpreter the module's names are gone.
+        folder = self.folder
         if folder is None:
             return
         if event in _STARTS:

@@ -1,6 +1,6 @@
 """Each target holds for its seeds and some examples, and the harness finds what it is there to find.
 
-`python -m tests.fuzz --seconds 600` is the long form; with atheris installed it looks for new branches.
+`python -m tests.fuzz --seconds 1200` is the long form; with atheris installed it looks for new branches.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from llama_client.testing import NetworkGuard
+from tests.fuzz.__main__ import fuzz
 from tests.fuzz.engines import Run, by_hypothesis
 from tests.fuzz.sandbox import sandbox
 from tests.fuzz.target import Target, lines_of
@@ -99,6 +100,12 @@ def test_a_sandbox_keeps_files_programs_and_connections_inside(tmp_path: Path) -
                 escape()
     assert [*tmp_path.iterdir()] == []
     (tmp_path / "after").write_text("x")
+
+
+def test_targets_that_a_busy_machine_does_not_run_in_time_have_failed() -> None:
+    (late,) = fuzz(["headers"], "hypothesis", share_s=1, seed=1, longest_s=0)
+    assert (late.name, late.executions) == ("headers", 0)
+    assert "did not begin within 0 s of real time" in str(late.failed)
 
 
 # The gate runs the command itself.

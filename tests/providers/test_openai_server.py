@@ -24,6 +24,9 @@ from llama_client import (
 )
 from tests.asking import MODES, Asker
 from tests.lengths import two_modes
+from tests.providers.gguf.conftest import tiny_model
+
+__all__ = ["tiny_model"]
 
 KEY = "a-key-of-the-test"
 CONTEXT_TOKENS = 1024  # of each of the two slots
@@ -69,9 +72,20 @@ class Real:
 
 @pytest.fixture(scope="module")
 def real(demo_model: Path) -> Iterator[Real]:
+    """With the demo model, for what it says, and for how long it takes."""
+    yield from serving(demo_model)
+
+
+@pytest.fixture(scope="module")
+def quick(tiny_model: Path) -> Iterator[Real]:
+    """With the tiny model, for the form of an answer."""
+    yield from serving(tiny_model)
+
+
+def serving(model: Path) -> Iterator[Real]:
     parameters = xllamacpp.CommonParams()
     parameters.verbosity = 0
-    parameters.model.path = str(demo_model)
+    parameters.model.path = str(model)
     parameters.model_alias = {"smollm2"}
     parameters.n_ctx, parameters.n_parallel = CONTEXT_TOKENS * 2, 2
     # Threads that wait for each other by turning in circles are slow where other processes want the cores too.
@@ -90,15 +104,20 @@ def ask(mode: str, real: Real) -> Asker:
     return Asker(mode, real.config(), [])
 
 
+@pytest.fixture
+def ask_quick(mode: str, quick: Real) -> Asker:
+    return Asker(mode, quick.config(), [])
+
+
 @each_mode
 def test_it_answers_with_text_and_usage(ask: Asker) -> None:
-    reply = ask("What is the capital of France?", max_tokens=16, temperature=0, timeout=PLENTY_S)
+    reply = ask("What is the capital of France?", max_tokens=8, temperature=0, timeout=PLENTY_S)
     assert reply.text
     assert (reply.target, reply.provider, reply.model) == ("box/smollm2", "box", "smollm2")
     usage = reply.usage
     assert usage.prompt_tokens is not None
     assert usage.completion_tokens is not None
-    assert 0 < usage.completion_tokens <= 16
+    assert 0 < usage.completion_tokens <= 8
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
     (attempt,) = reply.attempts
     assert (attempt.outcome, attempt.sent, attempt.http_status) == ("ok", True, 200)
@@ -108,14 +127,14 @@ def test_it_answers_with_text_and_usage(ask: Asker) -> None:
 
 
 def test_every_mode_gives_the_same_text(real: Real) -> None:
-    replies = [Asker(m, real.config(), [])("Count to five.", max_tokens=12, temperature=0, seed=1) for m in MODES]
+    replies = [Asker(m, real.config(), [])("Count to five.", max_tokens=6, temperature=0, seed=1) for m in MODES]
     assert len({reply.text for reply in replies}) == 1
     assert len({reply.usage.completion_tokens for reply in replies}) == 1
 
 
 @each_mode
-def test_an_answer_that_reaches_its_limit_says_so(ask: Asker) -> None:
-    reply = ask("Tell me a long story.", max_tokens=5, temperature=0, timeout=PLENTY_S)
+def test_an_answer_that_reaches_its_limit_says_so(ask_quick: Asker) -> None:
+    reply = ask_quick("Tell me a long story.", max_tokens=5, temperature=0, timeout=PLENTY_S)
     assert reply.choices[0].finish_reason == "length"
     assert reply.usage.completion_tokens == 5
 
@@ -128,15 +147,15 @@ def test_a_stop_ends_the_answer(ask: Asker) -> None:
 
 
 @two_modes
-def test_several_choices_are_kept_apart(ask: Asker) -> None:
-    reply = ask("Say a word.", n=2, max_tokens=8, seed=3, timeout=PLENTY_S)
+def test_several_choices_are_kept_apart(ask_quick: Asker) -> None:
+    reply = ask_quick("Say a word.", n=2, max_tokens=8, seed=3, timeout=PLENTY_S)
     assert [choice.index for choice in reply.choices] == [0, 1]
     assert all(choice.message.content for choice in reply.choices)
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_usage_in_a_chunk_of_its_own_is_for_who_asked(real: Real, asked: bool) -> None:
-    asker = Asker("stream-sync", real.config(), [])
+def test_usage_in_a_chunk_of_its_own_is_for_who_asked(quick: Real, asked: bool) -> None:
+    asker = Asker("stream-sync", quick.config(), [])
     options = {"stream_options": {"include_usage": True}} if asked else {}
     reply = asker("Hello", max_tokens=4, timeout=PLENTY_S, **options)
     assert reply.usage.completion_tokens
@@ -152,9 +171,9 @@ CITY = {
 
 
 @two_modes
-def test_an_answer_keeps_to_a_schema(ask: Asker) -> None:
+def test_an_answer_keeps_to_a_schema(ask_quick: Asker) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY, "strict": True}}
-    reply = ask("Describe Paris.", response_format=form, max_tokens=100, temperature=0, timeout=PLENTY_S)
+    reply = ask_quick("Describe Paris.", response_format=form, max_tokens=200, temperature=0, timeout=PLENTY_S)
     value = json.loads(reply.text)
     assert set(value) == {"city", "people"}
     assert isinstance(value["people"], int)
@@ -167,29 +186,29 @@ class Verdict(BaseModel):
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
-def test_an_answer_is_parsed(real: Real, colour: str) -> None:
+def test_an_answer_is_parsed(quick: Real, colour: str) -> None:
     asked: Any = {
         "messages": [{"role": "user", "content": "Is water wet?"}],
         "response_format": Verdict,
-        "max_tokens": 60,
+        "max_tokens": 200,
         "timeout": PLENTY_S,
     }
 
     async def parse() -> Any:
-        async with AsyncLlamaClient(real.config()) as client:
+        async with AsyncLlamaClient(quick.config()) as client:
             return await client.chat.completions.parse(**asked)
 
     if colour == "async":
         reply = asyncio.run(parse())
     else:
-        with LlamaClient(real.config()) as client:
+        with LlamaClient(quick.config()) as client:
             reply = client.chat.completions.parse(**asked)
     assert isinstance(reply.choices[0].message.parsed, Verdict)
 
 
 @two_modes
-def test_log_probabilities_come_in_openais_shape(ask: Asker) -> None:
-    reply = ask("Hello", logprobs=True, top_logprobs=3, max_tokens=4, temperature=0, timeout=PLENTY_S)
+def test_log_probabilities_come_in_openais_shape(ask_quick: Asker) -> None:
+    reply = ask_quick("Hello", logprobs=True, top_logprobs=3, max_tokens=4, temperature=0, timeout=PLENTY_S)
     logprobs = reply.choices[0].logprobs
     assert logprobs is not None
     assert logprobs.content is not None
@@ -201,9 +220,9 @@ def test_log_probabilities_come_in_openais_shape(ask: Asker) -> None:
 
 
 @each_mode
-def test_a_prompt_that_is_too_long_tells_both_numbers(ask: Asker) -> None:
+def test_a_prompt_that_is_too_long_tells_both_numbers(ask_quick: Asker) -> None:
     with pytest.raises(ContextLengthError) as caught:
-        ask("word " * 2000, max_tokens=4, timeout=PLENTY_S)
+        ask_quick("word " * 2000, max_tokens=4, timeout=PLENTY_S)
     assert caught.value.context_tokens == CONTEXT_TOKENS
     assert caught.value.prompt_tokens is not None
     assert 2000 < caught.value.prompt_tokens < 2200
@@ -212,9 +231,9 @@ def test_a_prompt_that_is_too_long_tells_both_numbers(ask: Asker) -> None:
 
 
 @each_mode
-def test_a_wrong_key_is_refused(mode: str, real: Real) -> None:
+def test_a_wrong_key_is_refused(mode: str, quick: Real) -> None:
     with pytest.raises(AuthenticationError) as caught:
-        Asker(mode, real.config(api_key="wrong-key"), [])("Hello", max_tokens=4, timeout=PLENTY_S)
+        Asker(mode, quick.config(api_key="wrong-key"), [])("Hello", max_tokens=4, timeout=PLENTY_S)
     assert (caught.value.http_status, caught.value.failover) == (401, True)
     assert "wrong-key" not in str(caught.value)
 
@@ -251,23 +270,23 @@ def test_cancelling_a_task_frees_its_slot(real: Real) -> None:
 
 def test_a_timeout_is_kept(real: Real) -> None:
     with LlamaClient(real.config()) as client:
-        asked: Any = {"messages": [{"role": "user", "content": "Count to fifty."}], **LONG, "max_tokens": 60}
+        asked: Any = {"messages": [{"role": "user", "content": "Count to fifty."}], **LONG, "max_tokens": 30}
         with pytest.raises(APITimeoutError):
-            client.chat.completions.create(timeout=0.1, **asked)
+            client.chat.completions.create(timeout=0.05, **asked)
     # This server goes on with a whole answer that nobody waits for; the next test is to find it idle.
     assert real.wait_for(lambda busy: busy == 0, PLENTY_S)
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])
-def test_its_models_are_listed(real: Real, colour: str) -> None:
+def test_its_models_are_listed(quick: Real, colour: str) -> None:
     async def listed() -> Any:
-        async with AsyncLlamaClient(real.config()) as client:
+        async with AsyncLlamaClient(quick.config()) as client:
             return await client.providers.list()
 
     if colour == "async":
         providers = asyncio.run(listed())
     else:
-        with LlamaClient(real.config()) as client:
+        with LlamaClient(quick.config()) as client:
             providers = client.providers.list()
     (box,) = [provider for provider in providers if provider.provider == "box"]
     assert (box.kind, box.is_configured, box.is_reachable, box.error) == ("openai", True, True, None)
@@ -279,7 +298,7 @@ def test_eight_at_once_each_get_their_own_answer(real: Real) -> None:
     async def ask_all() -> list[str]:
         async with AsyncLlamaClient(real.config()) as client:
             prompts = [f"Repeat this number and nothing else: {number}{number}{number}" for number in range(1, 9)]
-            asked = (client.ask(prompt, max_tokens=12, temperature=0, timeout=PLENTY_S) for prompt in prompts)
+            asked = (client.ask(prompt, max_tokens=8, temperature=0, timeout=PLENTY_S) for prompt in prompts)
             return [reply.text for reply in await asyncio.gather(*asked)]
 
     together = asyncio.run(ask_all())

@@ -15,7 +15,7 @@ import pytest
 from llama_client.providers.services import GROUP
 from llama_client.testing.dialects import OPENAI
 from llama_client.testing.loopback import Answer, Received, WireServer, as_json
-from tests.cli.conftest import Ran, run
+from tests.cli.conftest import Ran, run, run_program
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "third_party_provider"
 KEY = "sk-test-secret-1234567890"
@@ -102,9 +102,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def asked(model: str) -> list[str]:
-    done = subprocess.run([sys.executable, "-c", ASK, model], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    ran = run_program(ASK, model)
+    assert ran.code == 0, ran.err
+    return ran.out.splitlines()
 
 
 def completed(line: str) -> list[str]:
@@ -326,15 +326,17 @@ with LlamaClient() as client:
 """
 
 
-def test_what_a_packages_provider_sets_gets_the_declared_types(site: Path, tmp_path: Path) -> None:
+def test_what_a_packages_provider_sets_gets_the_declared_types(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     installed(site, "odd_package", ODD_FACTS, odd="open_engine")
     write('[providers.odd]\noptions = { text = "Hello" }\n')
     url = f"sqlite:///{(tmp_path / 'odd.db').as_posix()}"
-    variables = {**os.environ, "LLAMA_CLIENT_LEDGER__ENABLED": "true", "LLAMA_CLIENT_LEDGER__URL": url}
-    command = [sys.executable, "-c", ASK_ODD]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=variables)
-    assert done.returncode == 0, done.stderr
-    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+    monkeypatch.setenv("LLAMA_CLIENT_LEDGER__ENABLED", "true")
+    monkeypatch.setenv("LLAMA_CLIENT_LEDGER__URL", url)
+    ran = run_program(ASK_ODD)
+    assert ran.code == 0, ran.err
+    assert [json.loads(line) for line in ran.out.splitlines()] == [
         ["int", 200, {"requests": {"remaining": 9}}],
         [1.5, 2.0, None, ["slow today"]],
         2,

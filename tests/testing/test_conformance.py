@@ -14,6 +14,7 @@ from llama_client.testing.conformance import ConformanceError, Engine, OpenAIWir
 from llama_client.testing.conformance.__main__ import main
 from llama_client.testing.conformance.suite import CASES
 from tests.lengths import values
+from tests.nested import pytest_command
 from tests.testing.hum import HumWire, row
 from tests.testing.planted_codecs import SwapsTokens
 
@@ -109,9 +110,8 @@ test_hum = conformance_tests(row(CallsEveryEndAStop), HumWire())
 def test_pytest_has_one_test_for_each_case_and_mode(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
     (tmp_path / "test_hum.py").write_text(TESTS, encoding="utf-8")
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", "usage or finish"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "test_hum.py"],
+        pytest_command("-k", "usage or finish", "test_hum.py"),
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.lengths import values
+from tests.nested import pytest_command
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "third_party_provider"
 
@@ -28,7 +29,7 @@ def test_the_package_of_the_examples_passes_its_own_tests(tmp_path: Path, name: 
     (work / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
     paths = os.pathsep.join([str(site), str(Path(__file__).parents[2])])
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"test_parrot.py::{name}"],
+        pytest_command(f"test_parrot.py::{name}"),
         cwd=work,
         env={**os.environ, "PYTHONPATH": paths},
         capture_output=True,

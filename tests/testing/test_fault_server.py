@@ -22,6 +22,7 @@ import pytest
 from llama_client import AuthenticationError, LlamaClient
 from llama_client.testing.dialects import DIALECTS, Dialect
 from llama_client.testing.faults import FAULTS, GOOD, FaultRequest, FaultServer, Kind
+from llama_client.testing.faults.command import main
 from llama_client.testing.faults.server import KINDS
 from tests.asking import MODES, Asker
 
@@ -381,10 +382,17 @@ def test_the_list_names_every_fault() -> None:
         (("--port", "99999"), "cannot listen at port 99999"),
     ],
 )
-def test_wrong_usage_is_told_without_a_traceback(arguments: tuple[str, ...], words: str) -> None:
-    process = shell(*arguments)
+def test_wrong_usage_is_told(arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    # As the module does that is run. Another exception would be a traceback.
+    with pytest.raises(SystemExit) as ended:
+        raise SystemExit(main(arguments))
+    assert (ended.value.code, words in capsys.readouterr().err) == (2, True)
+
+
+def test_a_shell_is_told_of_wrong_usage_without_a_traceback() -> None:
+    process = shell("--fault", "429-intger")
     _, errors = process.communicate(timeout=SOON_S)
-    assert (process.returncode, words in errors, "Traceback" in errors) == (2, True, False)
+    assert (process.returncode, "did you mean '429-integer'" in errors, "Traceback" in errors) == (2, True, False)
 
 
 def test_a_taken_port_is_an_error() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import llama_client
+from tests.nested import pytest_command
 
 TESTS = """
 import socket
@@ -37,10 +37,9 @@ def test_network(no_network):
 
 def test_the_fixtures_do_what_they_say(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(TESTS, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "test_it.py"]
     root = str(Path(llama_client.__file__).parents[1])
     ran = subprocess.run(
-        command,
+        pytest_command("test_it.py"),
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
-import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+from tests.nested import pytest_command
 
 GOOD = """
 from llama_client import LlamaClient, RateLimitError
@@ -43,33 +46,6 @@ def llama():
 def test_is_mine(llama):
     assert llama == "an animal"
 """
-
-
-def ran(tests: str, folder: Path) -> tuple[int, str]:
-    """The exit code and output of pytest for a file of tests."""
-    (folder / "test_app.py").write_text(tests, encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_app.py"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, timeout=120, check=False, encoding="utf-8")
-    return done.returncode, done.stdout + done.stderr
-
-
-@pytest.mark.parametrize("tests", [GOOD, OTHER], ids=["used", "another fixture of that name"])
-def test_a_test_passes(tests: str, tmp_path: Path) -> None:
-    code, out = ran(tests, tmp_path)
-    assert code == 0, out
-
-
-def test_a_request_without_a_reply_fails_the_test_and_says_which(tmp_path: Path) -> None:
-    code, out = ran(UNSCRIPTED, tmp_path)
-    assert code == 1, out
-    assert "2 failed" in out
-    assert "error" not in out.splitlines()[-1]
-    assert (
-        "UnscriptedRequestError: no reply is scripted for request 1 to groq/openai/gpt-oss-20b: 'Why do llamas" in out
-    )
-    assert "FakeProvider: no reply is scripted" in out
-
-
 DYNAMIC = """
 import pytest
 from llama_client import LlamaClient, LlamaClientError
@@ -99,11 +75,54 @@ def test_expects_it(llama):
     swallowed()
     llama.faults.pop()
 """
+FILES = {"test_good.py": GOOD, "test_other.py": OTHER, "test_unscripted.py": UNSCRIPTED, "test_dynamic.py": DYNAMIC}
 
 
-def test_a_request_without_a_reply_is_seen_whoever_asked_and_when(tmp_path: Path) -> None:
-    code, out = ran(DYNAMIC, tmp_path)
-    assert code == 1, out
-    assert "1 failed, 2 passed, 1 error" in out
-    assert "FAILED test_app.py::test_asked_for_by_name" in out
-    assert "ERROR test_app.py::test_asks_when_it_ends" in out
+@cache
+def ran() -> str:
+    """The output of pytest for all files at once, with a line for each test: a start takes a second."""
+    for name, tests in FILES.items():
+        Path(name).write_text(tests, encoding="utf-8")
+    command = pytest_command("-rA", *FILES)
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False, encoding="utf-8")
+    out = done.stdout + done.stderr
+    assert done.returncode == 1, out
+    assert re.search(r"^3 failed, 4 passed, 1 error in", out, re.MULTILINE), out
+    return out
+
+
+def told(out: str, file: str) -> list[str]:
+    """What the lines for each test say of one file."""
+    return re.findall(rf"^([A-Z]+ {re.escape(file)}::\w+)", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("file", "test"),
+    [("test_good.py", "test_answers"), ("test_other.py", "test_is_mine")],
+    ids=["used", "another fixture of that name"],
+)
+def test_a_test_passes(file: str, test: str) -> None:
+    out = ran()
+    assert told(out, file) == [f"PASSED {file}::{test}"], out
+
+
+def test_a_request_without_a_reply_fails_the_test_and_says_which() -> None:
+    out = ran()
+    file = "test_unscripted.py"
+    assert told(out, file) == [f"FAILED {file}::test_caught", f"FAILED {file}::test_compared"], out
+    parts = re.split(r"^_{3,} (.+) _{3,}$", out, flags=re.MULTILINE)
+    said = dict(zip(parts[1::2], parts[2::2], strict=True))
+    error = "UnscriptedRequestError: no reply is scripted for request 1 to groq/openai/gpt-oss-20b: 'Why do llamas"
+    assert error in said["test_caught"]
+    assert "FakeProvider: no reply is scripted" in said["test_compared"]
+
+
+def test_a_request_without_a_reply_is_seen_whoever_asked_and_when() -> None:
+    out = ran()
+    file = "test_dynamic.py"
+    assert sorted(told(out, file)) == [
+        f"ERROR {file}::test_asks_when_it_ends",
+        f"FAILED {file}::test_asked_for_by_name",
+        f"PASSED {file}::test_asks_when_it_ends",
+        f"PASSED {file}::test_expects_it",
+    ], out

@@ -21,7 +21,7 @@ from llama_client.crossover.plots import costs, style, uncertainty
 from llama_client.crossover.plots.costs import Curves, curves
 from llama_client.crossover.report import report
 from llama_client.crossover.report_tables import Table, tables
-from llama_client.figures import drawing, form_of, form_settings
+from llama_client.figures import drawing, form_of, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -154,7 +154,7 @@ _FONTS = re.compile(r"font-family: [^;\"]*;? ?")
 def inline(figure: Figure, prefix: str) -> str:
     """A figure as an SVG element, with ids under a prefix, and with the page's colours and font."""
     file = io.BytesIO()
-    figure.savefig(file, **form_settings("svg"))
+    save(figure, file, "svg")
     text = _NOT_DRAWN.sub("", file.getvalue().decode("utf-8"))
     text = _ROOT.sub(r'<svg viewBox="\1">', text, count=1)
     text = _NAME.sub(lambda match: f"{match[1].replace('xlink:', '')}{prefix}-{match[2]}", text)
@@ -186,7 +186,7 @@ def save_sheet(crossover: Crossover, path: Path, *, title: str) -> None:
     """Draws all panels of a crossover on one sheet."""
     form = form_of(path)
     with drawing(_WHAT), atomic_file(path) as file:
-        _sheet(curves(crossover), title).savefig(file, **form_settings(form))
+        save(_sheet(curves(crossover), title), file, form)
 
 
 def page_plots(crossover: Crossover) -> list[Plot]:

@@ -215,12 +215,12 @@ def load_with_log() -> None:
     assert options.n_ctx is not None
     xllamacpp = _library()
     try:
-        server = xllamacpp.Server(_parameters(xllamacpp, options, options.n_ctx, verbosity=_ERRORS_ONLY))
+        _kept = xllamacpp.Server(_parameters(xllamacpp, options, options.n_ctx, verbosity=_ERRORS_ONLY))
     except RuntimeError:
-        server = None
+        # By the usual end, as a thread of the library's writes its log, and is waited for there.
+        sys.exit(1)
     # Without the server's destructor, which may wait for ever for a server that had no request.
-    sys.stderr.flush()
-    os._exit(1 if server is None else 0)
+    os._exit(0)
 
 
 # With more requests waiting for a slot something is wrong, and a quick refusal is better than a long queue.

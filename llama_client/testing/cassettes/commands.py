@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,8 @@ from llama_client.testing.cassettes.matching import described
 from llama_client.testing.cassettes.spool import CASSETTE, Spooled, collected
 
 CommandMode = Literal["record", "refresh", "replay"]
+# The process's own, whatever stands for `sys.stderr`.
+_STDERR = 2
 # As shells tell that a signal has ended a command.
 _SIGNALLED = 128
 
@@ -75,7 +76,7 @@ def run_command(command: Sequence[str], file: Path, mode: CommandMode, *, output
 
 
 def _ran(command: Sequence[str], value: str, *, output_to_stderr: bool) -> int:
-    stdout = sys.stderr.fileno() if output_to_stderr else None
+    stdout = _STDERR if output_to_stderr else None
     with subprocess.Popen(command, env={**os.environ, CASSETTE_VARIABLE: value}, stdout=stdout) as process:  # noqa: S603 - the user's own command
         while True:
             try:

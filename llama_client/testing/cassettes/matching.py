@@ -209,7 +209,8 @@ class Deck:
 
 def _error(asked: Wanted, why: str, difference: tuple[str, ...]) -> UnrecordedRequestError:
     lines = "".join(f"\n  {line}" for line in difference)
-    message = f'no recorded answer to {asked.title}: {why}{lines}\nRecord it with mode="refresh".'
+    remedy = 'Record it with mode="refresh", or with llama-client record --refresh.'
+    message = f"no recorded answer to {asked.title}: {why}{lines}\n{remedy}"
     target = f"{asked.provider}/{asked.place}" if asked.verb == "chat" else None
     return UnrecordedRequestError(message, provider=asked.provider, target=target, difference=difference)
 

@@ -91,7 +91,8 @@ class Playback:
     def broken_off(self) -> UnrecordedRequestError:
         """The end of an answer that its reader broke off, and that is read further now."""
         error = UnrecordedRequestError(
-            'the recording ends here, as its reader closed the answer: record it anew with mode="refresh"'
+            "the recording ends here, as its reader closed the answer: record it anew with "
+            'mode="refresh", or with llama-client record --refresh'
         )
         self._missing(error)
         return error

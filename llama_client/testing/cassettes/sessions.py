@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from llama_client.client import Seams
 from llama_client.config.environment import CASSETTE_VARIABLE
 from llama_client.testing.cassettes.errors import CassetteError, UnrecordedRequestError
 from llama_client.testing.cassettes.exchanges import Exchange
@@ -255,11 +256,11 @@ def replaying(
         yield tape
 
 
-_of_environment: dict[str, Interceptor] = {}
+_of_environment: dict[str, Seams] = {}
 _lock = threading.Lock()
 
 
-def of_environment(environ: Mapping[str, str] = os.environ) -> Interceptor:
+def of_environment(environ: Mapping[str, str] = os.environ) -> Seams:
     """What `LLAMA_CLIENT_CASSETTE` puts into each client of this process: `MODE:PATH`.
 
     `llama-client record` sets it. PATH is its folder, to which each process appends; or a cassette, with `replay`.
@@ -273,7 +274,13 @@ def of_environment(environ: Mapping[str, str] = os.environ) -> Interceptor:
     value = environ[CASSETTE_VARIABLE]
     with _lock:
         if value not in _of_environment:
-            _of_environment[value] = _made(value)
+            interceptor = _made(value)
+            # What is replayed waits for nothing, and cost nothing.
+            _of_environment[value] = (
+                Seams(clock=LeapingTime().clock, interceptor=interceptor, ledger_url="memory")
+                if interceptor.plays
+                else Seams(interceptor=interceptor)
+            )
         return _of_environment[value]
 
 

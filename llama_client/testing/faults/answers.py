@@ -261,8 +261,9 @@ def endless_body(asked: Asked) -> Answer:
 
 def endless_event(asked: Asked) -> Answer:
     """Many lines, and never the end of the event or of the object."""
-    line = b" \n" if asked.dialect.is_ndjson or not asked.streams else b"data: 1,\n"
-    return endless(line * 8192, headers=asked.headers)
+    # Of 64 bytes: millions of shorter ones would test how fast a client splits them.
+    line = b" " * 63 + b"\n" if asked.dialect.is_ndjson or not asked.streams else b"data: " + b"1," * 29 + b"\n"
+    return endless(line * 1024, headers=asked.headers)
 
 
 def endless_error() -> Answering:

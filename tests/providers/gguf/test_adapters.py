@@ -36,10 +36,10 @@ def write_adapter(path: Path, seed: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def configuration(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def configuration(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A model of one block, with two adapters that have names, and with each of them always on."""
     folder = tmp_path_factory.mktemp("adapters")
-    model = ModelFile(demo_model).write(folder / "tiny.gguf", TEMPLATES["any"])
+    model = ModelFile(tiny_model).write(folder / "tiny.gguf", TEMPLATES["any"])
     formal, short = (write_adapter(folder / f"{seed}.gguf", seed) for seed in (1, 2))
 
     def provider(*lora: dict[str, Any], n_parallel: int = 1, n_ctx: int = 512) -> dict[str, Any]:
@@ -231,7 +231,9 @@ def test_tokens_are_counted_whatever_the_adapter(client: LlamaClient) -> None:
 def test_a_call_with_other_adapters_waits_for_its_turn_in_the_queue(configuration: dict[str, Any]) -> None:
     messages = [{"role": "user", "content": QUESTION}]
     with LlamaClient(configuration) as client, ThreadPoolExecutor(1) as threads:
-        stream = client.chat.completions.create(messages=messages, model="busy/default", max_tokens=200, stream=True)
+        stream = client.chat.completions.create(
+            messages=messages, model="busy/default", max_tokens=400, extra_body={"ignore_eos": True}, stream=True
+        )
         next(stream)
         other = threads.submit(client.ask, QUESTION, model="busy/default+short", max_tokens=2)
         for _ in range(2):

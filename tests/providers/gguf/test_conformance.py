@@ -63,8 +63,8 @@ class ScriptedModel(Engine):
 
 
 @two_modes
-def test_a_model_in_this_process_conforms(mode: Mode, script: Script, demo_model: Path) -> None:
-    report = check("gguf", ScriptedModel(script, demo_model), modes=[mode])
+def test_a_model_in_this_process_conforms(mode: Mode, script: Script, tiny_model: Path) -> None:
+    report = check("gguf", ScriptedModel(script, tiny_model), modes=[mode])
     report.require()
     assert report.ran >= 10
     left_out = {each.case for each in report.results if each.status == "does not apply"}

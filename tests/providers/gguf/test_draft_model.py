@@ -30,15 +30,15 @@ def with_tokens(file: ModelFile, path: Path, *replaced: tuple[bytes, bytes]) -> 
 
 
 @pytest.fixture(scope="module")
-def folder(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Models of one block, whose vocabulary is that of the demo model, or nearly."""
+def folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Models of one block, whose vocabulary is the same, or nearly."""
     folder = tmp_path_factory.mktemp("drafts")
-    file = ModelFile(demo_model)
+    file = ModelFile(tiny_model)
     file.write(folder / "tiny.gguf", TEMPLATES["any"])
     file.write_split(folder, "parts", TEMPLATES["any"], 2)
     write_adapter(folder / "adapter.gguf", 1)
-    with_tokens(ModelFile(demo_model), folder / "word.gguf", ("Ġand".encode(), "Ġqzx".encode()))
-    with_tokens(ModelFile(demo_model), folder / "special.gguf", (b"<|im_start|>", b"<|im_begin|>"))
+    with_tokens(ModelFile(tiny_model), folder / "word.gguf", ("Ġand".encode(), "Ġqzx".encode()))
+    with_tokens(ModelFile(tiny_model), folder / "special.gguf", (b"<|im_start|>", b"<|im_begin|>"))
     file.replace(b"tokenizer.ggml.model", b"gpt2", b"llam")
     file.write(folder / "kind.gguf", TEMPLATES["any"])
     (folder / "nothing.gguf").write_bytes(b"")
@@ -59,20 +59,21 @@ def drafted(reply: ChatCompletion) -> list[tuple[int | None, int | None]]:
 
 
 @pytest.mark.parametrize("tokens", values([1, 8], long=[1]))
-def test_a_draft_model_changes_no_answer(demo_model: Path, folder: Path, tokens: int) -> None:
+def test_a_draft_model_changes_no_answer(demo_model: Path, tiny_model: Path, tmp_path: Path, tokens: int) -> None:
     asked: dict[str, Any] = {"temperature": 0, "max_tokens": 8}
-    tiny = folder / "tiny.gguf"
-    with LlamaClient(configuration(tiny, None)) as client:
-        alone = client.ask(QUESTION, **asked)
-    for draft in (tiny, demo_model):
-        with LlamaClient(configuration(tiny, draft, draft_tokens=tokens)) as client:
+    # One with all tokens of the demo model.
+    block = ModelFile(demo_model).write(tmp_path / "block.gguf", TEMPLATES["any"])
+    for model, draft in ((tiny_model, tiny_model), (block, demo_model)):
+        with LlamaClient(configuration(model, None)) as client:
+            alone = client.ask(QUESTION, **asked)
+        with LlamaClient(configuration(model, draft, draft_tokens=tokens)) as client:
             reply = client.ask(QUESTION, **asked)
         assert (reply.text, reply.usage) == (alone.text, alone.usage)
         ((proposed, taken),) = drafted(reply)
         assert proposed is not None
         # One block agrees with itself in nearly all, and with the whole model in nearly nothing.
-        assert (taken == proposed) == (draft == tiny)
-    assert drafted(alone) == [(None, None)]
+        assert (taken == proposed) == (draft == model)
+        assert drafted(alone) == [(None, None)]
 
 
 @two_modes
@@ -164,10 +165,10 @@ MORE_ENDS: list[tuple[Ends, Ends, str | None]] = [
 
 @pytest.mark.parametrize("case", values([*SAME_ENDS, *MORE_ENDS], long=MORE_ENDS), ids=str)
 def test_what_begins_and_ends_a_prompt_must_be_the_same(
-    demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[Ends, Ends, str | None]
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[Ends, Ends, str | None]
 ) -> None:
     own, draft, why = case
-    files = with_ends(demo_model, tmp_path / "own.gguf", own), with_ends(demo_model, tmp_path / "draft.gguf", draft)
+    files = with_ends(tiny_model, tmp_path / "own.gguf", own), with_ends(tiny_model, tmp_path / "draft.gguf", draft)
     if why is not None:
         with LlamaClient(configuration(*files)) as client, pytest.raises(ModelLoadError, match=f"its .*{why};") as told:
             client.ask(QUESTION)

@@ -170,11 +170,14 @@ def test_an_adapter_that_was_converted_changes_what_the_model_says(
     tensors = halves("mlp.down_proj", WIDTH, 1536, strength=2)
     recipe.convert(peft_folder(tmp_path, tensors), base, tmp_path / "desk.gguf")
 
-    def said(**options: Any) -> str:
-        with LlamaClient.for_provider("gguf", model_path=demo_model, n_ctx=512, n_threads=1, **options) as client:
-            return client.ask("What is the capital of Japan?", temperature=0, max_tokens=12).text
-
-    assert said(lora=[{"path": tmp_path / "desk.gguf"}]) != said()
+    adapter = {"path": tmp_path / "desk.gguf", "name": "desk"}
+    with LlamaClient.for_provider("gguf", model_path=demo_model, n_ctx=512, n_threads=1, lora=[adapter]) as client:
+        question: dict[str, Any] = {"temperature": 0, "max_tokens": 8}
+        plain, adapted = (
+            client.ask("What is the capital of Japan?", model=f"default{chosen}", **question).text
+            for chosen in ("", "+desk")
+        )
+    assert adapted != plain == "The capital of Japan is Tokyo."
 
 
 QUESTION = "Name three fruits and the country that each comes from."

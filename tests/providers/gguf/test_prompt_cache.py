@@ -19,10 +19,10 @@ TOOL = {"type": "function", "function": {"name": "lend", "parameters": {"type": 
 
 
 @pytest.fixture(scope="module")
-def models(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A model of one block in providers with one and two slots, with and without a cache."""
     folder = tmp_path_factory.mktemp("cache")
-    file = ModelFile(demo_model)
+    file = ModelFile(tiny_model)
     plain, calling = (str(file.write(folder / f"{name}.gguf", TEMPLATES[name])) for name in ("any", "single"))
     options = {"kind": "gguf", "model_path": plain, "n_ctx": 1024, "n_threads": 1}
     providers = {
@@ -129,7 +129,7 @@ def test_progress_of_a_long_prompt_is_logged_in_tenths(
 ) -> None:
     asked(client, "wide", "Rome", "?")  # which keeps it loaded
     with caplog.at_level("DEBUG", "llama_client"):
-        prompt = f"By {mode}: {SHELVES * 12}"
+        prompt = f"By {mode}: {SHELVES * 8}"
         reply = Asker(mode, models, [])(prompt, model="wide/default", temperature=0, max_tokens=1)
     total = reply.usage.prompt_tokens
     assert total is not None

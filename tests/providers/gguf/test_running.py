@@ -9,7 +9,6 @@ import http.client
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -32,7 +31,10 @@ from llama_client import (
     OverloadedError,
     StreamInterruptedError,
 )
+from llama_client.providers.gguf import engine
+from tests.cli.conftest import Ran, finished, run_program, running_program
 from tests.lengths import values
+from tests.providers.gguf.conftest import TINY_CONTEXT_TOKENS
 
 # Each is answered in a few words, with the word that follows.
 CAPITALS = {
@@ -63,13 +65,13 @@ def one_slot(tiny_model: Path) -> dict[str, Any]:
     """A configuration of its own engine with a single slot: whoever holds it keeps all others waiting."""
     # What a test before has stopped ends with its batch, and these count what runs.
     assert eventually(lambda: not generating())
-    return with_one_slot(tiny_model, 4096)
+    return with_one_slot(tiny_model, 8192)
 
 
 @pytest.fixture(scope="module")
 def warm_slot(tiny_model: Path) -> Iterator[dict[str, Any]]:
     """The same of an engine that stays loaded: for what is not about loading, nor about all that runs."""
-    configuration = with_one_slot(tiny_model, 8192)
+    configuration = with_one_slot(tiny_model, TINY_CONTEXT_TOKENS)
     with LlamaClient({**configuration, "ledger": {"enabled": False}}) as client:
         client.ask("hi", max_tokens=1)
         yield configuration
@@ -89,6 +91,20 @@ def eventually(condition: Callable[[], bool], within_s: float = 20.0) -> bool:
             return True
         time.sleep(0.01)
     return condition()
+
+
+@pytest.fixture
+def may_load(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """No model is loaded before this is set."""
+    load, allowed = engine._load_server, threading.Event()
+
+    def wait_and_load(*args: Any) -> Any:
+        assert allowed.wait(60)
+        return load(*args)
+
+    monkeypatch.setattr(engine, "_load_server", wait_and_load)
+    yield allowed
+    allowed.set()
 
 
 def generating() -> list[threading.Thread]:
@@ -292,9 +308,15 @@ def test_a_dropped_client_frees_its_engine(one_slot: dict[str, Any]) -> None:
 
 
 def test_many_threads_that_come_at_once_load_the_model_once(one_slot: dict[str, Any]) -> None:
+    at_once = threading.Barrier(6)
+
+    def ask(client: LlamaClient) -> None:
+        at_once.wait(60)
+        client.chat.completions.create(**SHORT)
+
     with LlamaClient(one_slot) as client, ThreadPoolExecutor(6) as threads:
         before = len(psutil.Process().net_connections(kind="tcp"))
-        list(threads.map(lambda _: client.chat.completions.create(**SHORT), range(6)))
+        list(threads.map(ask, [client] * 6))
         assert len(psutil.Process().net_connections(kind="tcp")) == before + 1
 
 
@@ -405,22 +427,12 @@ except KeyboardInterrupt:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send Ctrl-C to one process alone")
 @pytest.mark.parametrize("way", ["stream", "call"])
 def test_ctrl_c_stops_an_answer_and_the_client_goes_on(tiny_model: Path, way: str) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _INTERRUPTED, str(tiny_model), way],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "generates\n"
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    try:
-        out, err = process.communicate(timeout=30)
-    finally:
-        # It would generate for ever.
-        process.kill()
-    assert (out, err, process.returncode) == ("interrupted 1\n", "", 0)
+    with running_program(_INTERRUPTED, str(tiny_model), way) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"generates\n"
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        assert finished(process) == Ran(0, "interrupted 1\n", "")
 
 
 _LEFT_RUNNING = """
@@ -436,10 +448,7 @@ print("leaving", flush=True)
 
 
 def test_a_program_that_ends_in_the_middle_of_an_answer_ends_at_once_and_silently(tiny_model: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", _LEFT_RUNNING, str(tiny_model)], capture_output=True, text=True, timeout=30, check=False
-    )
-    assert (run.stdout, run.stderr, run.returncode) == ("leaving\n", "", 0)
+    assert run_program(_LEFT_RUNNING, str(tiny_model)) == Ran(0, "leaving\n", "")
 
 
 _FORKED = """
@@ -459,16 +468,13 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), ask(), flush=True)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 def test_a_forked_process_loads_its_own_engine(tiny_model: Path, short_text: str) -> None:
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _FORKED, str(tiny_model)],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    ran = run_program(_FORKED, str(tiny_model))
     text = repr(short_text)
-    assert run.stdout.splitlines() == [text, text, f"0 {text}"], run.stderr
+    assert ran.out.splitlines() == [text, text, f"0 {text}"], ran.err
 
 
 def test_many_tasks_that_wait_for_a_model_to_load_leave_the_loops_threads_to_others(
-    one_slot: dict[str, Any], short_text: str
+    one_slot: dict[str, Any], short_text: str, may_load: threading.Event
 ) -> None:
     async def main() -> list[bool]:
         async with AsyncLlamaClient(one_slot) as client:
@@ -476,6 +482,7 @@ def test_many_tasks_that_wait_for_a_model_to_load_leave_the_loops_threads_to_oth
             await asyncio.sleep(0.05)
             await asyncio.wait_for(asyncio.to_thread(lambda: None), timeout=20)
             still_waiting = [not task.done() for task in tasks]
+            may_load.set()
             for task in tasks[1:]:
                 task.cancel()
             assert (await tasks[0]).text == short_text
@@ -576,10 +583,13 @@ def test_a_request_that_gets_no_thread_leaves_its_slot_to_others(
         assert client.chat.completions.create(**SHORT, timeout=20).text
 
 
-def test_a_load_that_takes_longer_than_the_call_may_is_a_timeout_and_goes_on(one_slot: dict[str, Any]) -> None:
+def test_a_load_that_takes_longer_than_the_call_may_is_a_timeout_and_goes_on(
+    one_slot: dict[str, Any], may_load: threading.Event
+) -> None:
     with LlamaClient(one_slot) as client:
         with pytest.raises(APITimeoutError):
             client.chat.completions.create(**SHORT, timeout=0.02)
+        may_load.set()
         assert client.chat.completions.create(**SHORT, timeout=60).text
 
 
@@ -602,15 +612,9 @@ print("done", reply.usage.completion_tokens)
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send Ctrl-C to one process alone")
 @pytest.mark.parametrize("delay_s", values([0.2, 0.3, 0.4], long=[0.3, 0.4]))
 def test_ctrl_c_while_a_model_loads_neither_hangs_nor_spoils_it(demo_model: Any, delay_s: float) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _INTERRUPTED_LOAD, str(demo_model)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(delay_s)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert (out, err, process.returncode) == ("done 1\n", "", 0)
+    with running_program(_INTERRUPTED_LOAD, str(demo_model)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(delay_s)
+        process.send_signal(signal.SIGINT)
+        assert finished(process) == Ran(0, "done 1\n", "")

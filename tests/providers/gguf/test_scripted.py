@@ -116,8 +116,8 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
 
 
 @pytest.fixture
-def scripted(demo_model: Path) -> dict[str, Any]:
-    table = {"kind": "gguf", "model_path": str(demo_model), "n_ctx": 512}
+def scripted(tiny_model: Path) -> dict[str, Any]:
+    table = {"kind": "gguf", "model_path": str(tiny_model), "n_ctx": 512}
     providers = {"gguf": table, "other": table}
     return {"default_model": "gguf/default", "providers": providers, "routing": {"retries": 0}}
 

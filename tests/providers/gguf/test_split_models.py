@@ -25,10 +25,10 @@ NO_PARTS = ["x-00000-of-00003.gguf", "x-00004-of-00003.gguf", "x-00001-OF-00003.
 
 
 @pytest.fixture(scope="module")
-def whole(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A model in one file, with its three parts beside it."""
     folder = tmp_path_factory.mktemp("split")
-    parts = ModelFile(demo_model).write_split(folder, "Tiny-Model", TEMPLATES["any"], PARTS)
+    parts = ModelFile(tiny_model).write_split(folder, "Tiny-Model", TEMPLATES["any"], PARTS)
     assert [part.name for part in parts] == NAMES
     yield folder / "Tiny-Model.gguf"
     shutil.rmtree(folder)

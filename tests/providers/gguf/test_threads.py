@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from llama_client import LlamaClient
 from llama_client.providers.gguf.threads import Cores, cores_of, threads_for
 from llama_client.system_probe import SystemProbe
+from tests.cli.conftest import run_program
 
 CPUS = "/sys/devices/system/cpu"
 
@@ -265,9 +265,9 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize("n_threads", [None, 3], ids=["chosen", "the user's"])
 def test_tokens_and_prompts_are_computed_by_the_chosen_number_or_the_users(
-    n_threads: int | None, demo_model: Path, asked_for: list[tuple[int, int]]
+    n_threads: int | None, tiny_model: Path, asked_for: list[tuple[int, int]]
 ) -> None:
-    with LlamaClient.for_provider("gguf", model_path=demo_model, n_ctx=256, n_threads=n_threads) as client:
+    with LlamaClient.for_provider("gguf", model_path=tiny_model, n_ctx=256, n_threads=n_threads) as client:
         client.ask("Hum.", max_tokens=1)
     wanted = n_threads or threads_for(cores_of(SystemProbe.real())).n_threads
     assert asked_for == [(wanted, wanted)]
@@ -275,12 +275,12 @@ def test_tokens_and_prompts_are_computed_by_the_chosen_number_or_the_users(
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to processors")
 def test_a_process_that_is_bound_to_one_processor_computes_with_one_thread(
-    demo_model: Path, asked_for: list[tuple[int, int]]
+    tiny_model: Path, asked_for: list[tuple[int, int]]
 ) -> None:
     usable = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(usable)})
     try:
-        with LlamaClient.for_provider("gguf", model_path=demo_model, n_ctx=256) as client:
+        with LlamaClient.for_provider("gguf", model_path=tiny_model, n_ctx=256) as client:
             client.ask("Hum.", max_tokens=1)
     finally:
         os.sched_setaffinity(0, usable)
@@ -311,8 +311,8 @@ with contextlib.ExitStack() as stack:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows a process's threads")
-def test_so_many_threads_really_compute(demo_model: Path) -> None:
-    command = [sys.executable, "-c", _COUNTED, str(demo_model)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    chosen, four = map(int, done.stdout.split())
+def test_so_many_threads_really_compute(tiny_model: Path) -> None:
+    ran = run_program(_COUNTED, str(tiny_model))
+    assert ran.code == 0, ran.err
+    chosen, four = map(int, ran.out.split())
     assert four - chosen == 4 - threads_for(cores_of(SystemProbe.real())).n_threads
