@@ -1,0 +1,147 @@
+"""Servers in a time of their own, which take requests as the limits of a job let them start."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from llama_client.bulk.contracts import Limits
+from llama_client.errors import LlamaClientError, OverloadedError, RateLimitError
+from llama_client.testing import completion
+
+TARGET = "a/m"
+ANSWER = completion("Hum.")
+_REFUSAL_S = 0.02
+Taken = tuple[float, LlamaClientError | None]
+
+
+@dataclass
+class Capacity:
+    """Works on so many at once; the others wait in order. Times vary as those of answers do."""
+
+    slots: int
+    takes_s: float
+    spread: float = 0.0
+    fails: float = 0.0
+    chance: random.Random = field(default_factory=lambda: random.Random(7))
+    _free_at: list[float] = field(default_factory=list)
+
+    def take(self, now: float) -> Taken:
+        if self.fails and self.chance.random() < self.fails:
+            return now + _REFUSAL_S, LlamaClientError("fault")
+        takes_s = self.takes_s * (self.chance.lognormvariate(-self.spread**2 / 2, self.spread) if self.spread else 1.0)
+        begins = now if len(self._free_at) < self.slots else max(now, heapq.heappop(self._free_at))
+        heapq.heappush(self._free_at, begins + takes_s)
+        return begins + takes_s, None
+
+
+@dataclass
+class Bucket:
+    """Admits `rate` a second, and up to `burst` at once; each takes `takes_s`."""
+
+    rate: float
+    burst: float
+    takes_s: float = 0.5
+    tells: Callable[[float], float | None] = lambda missing_s: max(1.0, float(-(-missing_s // 1)))
+    refused: int = 0
+    _tokens: float = 0.0
+    _at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._tokens = self.burst
+
+    def take(self, now: float) -> Taken:
+        self._tokens = min(self.burst, self._tokens + (now - self._at) * self.rate)
+        self._at = now
+        if self._tokens >= 1.0:
+            self._tokens -= 1.0
+            return now + self.takes_s, None
+        self.refused += 1
+        error = RateLimitError("slower", target=TARGET, retry_after_s=self.tells((1.0 - self._tokens) / self.rate))
+        return now + _REFUSAL_S, error
+
+
+@dataclass
+class Window:
+    """Admits so many in each window of so many seconds, and tells when the next one begins."""
+
+    admits: int
+    window_s: float
+    takes_s: float = 0.5
+    refused: int = 0
+    _window: int = -1
+    _taken: int = 0
+
+    def take(self, now: float) -> Taken:
+        window = int(now // self.window_s)
+        if window != self._window:
+            self._window, self._taken = window, 0
+        if self._taken < self.admits:
+            self._taken += 1
+            return now + self.takes_s, None
+        self.refused += 1
+        return now + _REFUSAL_S, RateLimitError(target=TARGET, retry_after_s=(window + 1) * self.window_s - now)
+
+
+@dataclass
+class Places:
+    """Works on so many at once, and refuses the others."""
+
+    places: int
+    takes_s: float
+    status: type[RateLimitError] | type[OverloadedError] = OverloadedError
+    retry_after_s: float | None = None
+    spread: float = 0.3
+    refused: int = 0
+    chance: random.Random = field(default_factory=lambda: random.Random(7))
+    _ends: list[float] = field(default_factory=list)
+
+    def take(self, now: float) -> Taken:
+        while self._ends and self._ends[0] <= now:
+            heapq.heappop(self._ends)
+        if len(self._ends) >= self.places:
+            self.refused += 1
+            return now + _REFUSAL_S, self.status("full", target=TARGET, retry_after_s=self.retry_after_s)
+        end = now + self.takes_s * self.chance.lognormvariate(-self.spread**2 / 2, self.spread)
+        heapq.heappush(self._ends, end)
+        return end, None
+
+
+Server = Capacity | Bucket | Window | Places
+
+
+@dataclass
+class Outcome:
+    answered: int
+    ended_at: float
+    in_flight: list[tuple[float, int]]
+
+
+def simulate(limits: Limits, server: Server, *, rows: int | None = None, seconds: float = 1e9) -> Outcome:
+    """Starts what the limits allow until so many rows are answered, or for so long; what fails is asked again."""
+    now, in_flight, answered, left = 0.0, 0, 0, rows if rows is not None else 10**9
+    ends: list[tuple[float, int, float, LlamaClientError | None]] = []
+    seen: list[tuple[float, int]] = []
+    number = 0
+    while now < seconds and (rows is None or answered < rows):
+        wait_s = limits.wait_s(TARGET, now) if left else None
+        if wait_s == 0:
+            limits.started(TARGET, now)
+            left -= 1
+            in_flight += 1
+            end, error = server.take(now)
+            number += 1
+            heapq.heappush(ends, (end, number, now, error))
+            continue
+        seen.append((now, in_flight))
+        if wait_s is not None and (not ends or now + wait_s < ends[0][0]):
+            now += wait_s
+            continue
+        now, _, began, error = heapq.heappop(ends)
+        in_flight -= 1
+        limits.ended(TARGET, now, now - began, error or ANSWER)
+        answered += error is None
+        left += error is not None
+    return Outcome(answered, now, seen)
