@@ -14,7 +14,7 @@ from math import sqrt
 _SILENT_WAIT_S = 1.0
 _LONGEST_WAIT_S = 60.0
 # A pace is kept so long, or for so many starts, before it counts as admitted.
-_KEPT_S = 1.0
+_KEPT_S = 2.0
 _KEPT = 10
 # Bounds that are so near are the same rate, which is kept so long before more is tried.
 _NEAR = 1.04
@@ -23,6 +23,10 @@ _MORE = 1.1
 # What came together during a wait starts so much faster than the pace.
 _CATCHING_UP = 2.0
 _LOWEST_RATE = 1e-3
+# Fewer starts at a pace tell nothing about it, but of how many may start at once after a wait.
+_TOLD = 4
+# Of a pace that was admitted once and is refused now.
+_LOWER = 0.9
 
 
 class Starts:
@@ -75,7 +79,8 @@ class Pace:
         self._next_at = 0.0
         self._credit = 0.0
         self._most_credit: float | None = None
-        self._spent = 0
+        # Since the last wait: of what had come together; and how many had started before.
+        self._spent = self._at_wait = 0
         self._silent_s = _SILENT_WAIT_S
 
     @property
@@ -132,7 +137,7 @@ class Pace:
         if self._pace is not None:
             come = self._pace * wait_s
             self._credit = come if self._most_credit is None else min(come, self._most_credit)
-            self._spent = 0
+            self._spent, self._at_wait = 0, self._starts.total
 
     def _begin_era(self, started_at: float) -> None:
         self._refused_at = started_at
@@ -145,16 +150,18 @@ class Pace:
         if self._refused_at is not None:
             count = self._starts.total - self._starts.since(started_at) - self._before - self._refused
             over_era = max(_LOWEST_RATE, count / max(started_at - self._refused_at, 1e-3))
-        if self._pace is not None:
-            if self._credit >= 1.0:
-                # It has no more than this after a wait; about its rate that says nothing.
-                self._most_credit = float(max(1, self._spent))
-            else:
-                self._high = self._pace
+        at_once = self._starts.total - self._starts.since(started_at) - self._at_wait
+        if self._pace is not None and at_once - self._spent < _TOLD and self._most_credit != 0.0:
+            # It has no more than this after a wait; of its rate that tells nothing.
+            self._most_credit = float(max(0, min(at_once - 1, int((self._most_credit or 1e9) * _LOWER))))
+        elif self._pace is not None:
+            self._high = self._pace
+            if self._low is not None and self._low > self._high / _NEAR:
+                self._low = self._high * _LOWER
         if over_era is None:
             return
-        low = over_era if self._low is None else max(over_era, min(self._low, over_era * 2))
-        self._low = low if self._high is None else min(low, self._high)
+        low = over_era if self._low is None else max(over_era, self._low)
+        self._low = low if self._high is None else min(low, self._high / _NEAR)
         self._pace = self._between()
 
     def _between(self) -> float:
@@ -170,7 +177,7 @@ class Pace:
         if self._credit >= 1.0:
             self._paced_since = now
             return
-        if kept_s < _KEPT_S or kept_s * self._pace < _KEPT:
+        if kept_s * self._pace < _KEPT or kept_s < (_KEPT_S if self._high is not None else _KEPT_S / 4):
             return
         if self._high is None:
             self._low, self._pace = self._pace, self._pace * 2
