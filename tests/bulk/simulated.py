@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from llama_client.bulk.contracts import Limits
+from llama_client.bulk.limits.flights import Flight
 from llama_client.errors import LlamaClientError, OverloadedError, RateLimitError
 from llama_client.testing import completion
+from llama_client.types.completion import Attempt, AttemptOutcome, ChatCompletion
 
 TARGET = "a/m"
 ANSWER = completion("Hum.")
@@ -112,6 +115,15 @@ class Places:
 Server = Capacity | Bucket | Window | Places
 
 
+def outcome(error: LlamaClientError | None, took_s: float) -> ChatCompletion | LlamaClientError:
+    """What a client hands back after one attempt."""
+    result = copy.copy(ANSWER) if error is None else error
+    how: AttemptOutcome = "ok" if error is None else "error"
+    name = None if error is None else type(error).__name__
+    result.attempts = [Attempt.model_construct(target=TARGET, outcome=how, sent=True, error=name, latency_s=took_s)]
+    return result
+
+
 @dataclass
 class Outcome:
     answered: int
@@ -122,26 +134,26 @@ class Outcome:
 def simulate(limits: Limits, server: Server, *, rows: int | None = None, seconds: float = 1e9) -> Outcome:
     """Starts what the limits allow until so many rows are answered, or for so long; what fails is asked again."""
     now, in_flight, answered, left = 0.0, 0, 0, rows if rows is not None else 10**9
-    ends: list[tuple[float, int, float, LlamaClientError | None]] = []
+    ends: list[tuple[float, int, Flight, LlamaClientError | None]] = []
     seen: list[tuple[float, int]] = []
     number = 0
     while now < seconds and (rows is None or answered < rows):
         wait_s = limits.wait_s(TARGET, now) if left else None
         if wait_s == 0:
-            limits.started(TARGET, now)
+            flight = limits.started(TARGET, now)
             left -= 1
             in_flight += 1
             end, error = server.take(now)
             number += 1
-            heapq.heappush(ends, (end, number, now, error))
+            heapq.heappush(ends, (end, number, flight, error))
             continue
         seen.append((now, in_flight))
         if wait_s is not None and (not ends or now + wait_s < ends[0][0]):
             now += wait_s
             continue
-        now, _, began, error = heapq.heappop(ends)
+        now, _, flight, error = heapq.heappop(ends)
         in_flight -= 1
-        limits.ended(TARGET, now, now - began, error or ANSWER)
+        limits.ended(flight, now, outcome(error, now - flight.started_at))
         answered += error is None
         left += error is not None
     return Outcome(answered, now, seen)

@@ -2,49 +2,85 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llama_client.bulk.limits.climbing import Climb
-from llama_client.bulk.limits.pacing import Pace, Starts
+from llama_client.bulk.limits.flights import Flight
+from llama_client.bulk.limits.pacing import Pace
+from llama_client.bulk.limits.places import Places
 from llama_client.errors import LlamaClientError, OverloadedError, RateLimitError
-from llama_client.types.completion import ChatCompletion
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from llama_client.types.completion import Attempt, ChatCompletion
 
 # One connection each, and a file descriptor for it: 1,024 are what a process has on many systems.
 MOST = 512
 # Targets that are not asked now are forgotten beyond these.
 _MOST_TARGETS = 1000
-_TOO_MANY = 429
+# Between so many waits a target has refused, until it is believed that it refuses by the number in flight: a first burst
+# that empties a bucket looks the same.
+_ERAS = 3
+_REFUSED_STATUS = {RateLimitError.__name__: RateLimitError, OverloadedError.__name__: OverloadedError}
 
 
 class _Target:
     def __init__(self, most: int) -> None:
         self.climb = Climb(most)
-        self.starts = Starts()
-        self.pace = Pace(self.starts)
-        self.in_flight = 0
-        # The most in flight of those that were admitted since the last refusal.
-        self._top = 0
+        self.pace = Pace()
+        self.places = Places()
+        self.in_flight = self.started = self.eras = 0
+        self.has_places = False
 
-    def start(self, now: float) -> None:
+    def start(self, target: str, now: float) -> Flight:
+        self.started += 1
+        flight = Flight(target, now, self.started, self.in_flight)
         self.in_flight += 1
-        self.starts.add(now, self.in_flight)
-        self.pace.started(now)
+        self.pace.started(flight)
+        self.places.started(flight)
+        return flight
 
-    def admitted(self, now: float, took_s: float) -> None:
-        self.pace.admitted()
-        self._top = max(self._top, self.starts.in_flight(now - took_s))
+    def limited(self, flight: Flight, now: float, retry_after_s: float | None) -> None:
+        """One was rate limited: by the number in flight, or by how often they come."""
+        is_new = self.pace.is_new(flight)
+        if is_new:
+            self.eras += 1
+        flight.era = self.eras
+        self.places.refused(flight)
+        if is_new:
+            self._look(now, _ERAS)
+        if not self.has_places:
+            self.pace.refused(flight, now, retry_after_s)
+        elif is_new and retry_after_s is not None:
+            self.pace.pause(now, retry_after_s)
+        else:
+            self.pace.hold(now + (retry_after_s or 0.0))
 
-    def refused(self, now: float, took_s: float, retry_after_s: float | None) -> None:
-        """Where fewer in flight were all admitted, it is their number that is refused; else how often they come."""
-        in_flight = self.starts.in_flight(now - took_s)
-        is_rate = True
-        if self.pace.is_new(now, took_s):
-            if not is_rate:
-                self.climb.lower(max(1, in_flight - 1), now)
-            self._top = 0
-        self.pace.refused(now, took_s, retry_after_s, is_rate=is_rate)
+    def overloaded(self, flight: Flight) -> None:
+        flight.era = self.eras
+        self.places.refused(flight)
+
+    def look(self, now: float) -> None:
+        """Many were refused for lack of capacity."""
+        self._look(now, 1)
+
+    def _look(self, now: float, fewest_eras: int) -> None:
+        latest = 4 * self.climb.limit
+        found = self.places.found(latest, fewest=1) if self.has_places else self.places.found(fewest_eras=fewest_eras)
+        if found is not None:
+            if not self.has_places:
+                self.pace.forget()
+            self.climb.stay_below(found, now)
+            self.has_places = True
+        elif self.has_places:
+            self.has_places = False
+            self.places.forget()
+            self.climb.lift_ceiling()
 
 
 class AdaptiveLimits:
-    """How many requests may be in flight at each target, and when the next may start: see `Climb` and `Pace`.
+    """How many requests may be in flight at each target, and when the next may start: see `Climb`, `Pace`, `Places`.
 
     Args:
         most: The most in flight at one target.
@@ -67,31 +103,46 @@ class AdaptiveLimits:
         found = self._found(target)
         return None if found.in_flight >= found.climb.limit else found.pace.wait_s(now)
 
-    def started(self, target: str, now: float) -> None:
-        """One has started."""
-        self._found(target).start(now)
+    def started(self, target: str, now: float) -> Flight:
+        """One has started. What is returned is for `ended` or `abandoned`."""
+        return self._found(target).start(target, now)
 
-    def ended(self, target: str, now: float, took_s: float, outcome: ChatCompletion | LlamaClientError | None) -> None:
+    def abandoned(self, flight: Flight) -> None:
+        """One was cut off, and tells nothing."""
+        flight.is_refused = False
+        found = self._found(flight.target)
+        found.in_flight = max(0, found.in_flight - 1)
+
+    def ended(self, flight: Flight, now: float, outcome: ChatCompletion | LlamaClientError) -> None:
         """One has ended.
 
         Args:
-            target: Where.
+            flight: The one.
             now: The time in seconds.
-            took_s: How long it took.
-            outcome: What came of it; None: it was given up.
+            outcome: What came of it; its attempts tell what this target did, also where another one has answered.
         """
-        found = self._found(target)
+        found = self._found(flight.target)
         in_flight, found.in_flight = found.in_flight, max(0, found.in_flight - 1)
-        if outcome is None:
+        attempt = next((each for each in outcome.attempts if each.sent and each.target == flight.target), None)
+        if attempt is None:
+            flight.is_refused = False
             return
-        refusal = _refusal(target, outcome)
+        refusal = _refusal(attempt, outcome)
+        flight.is_refused = refusal is not None
+        is_overloaded = isinstance(refusal, OverloadedError)
         if refusal is None:
-            found.admitted(now, took_s)
-        elif isinstance(refusal, RateLimitError) or refusal.retry_after_s is not None:
-            found.refused(now, took_s, refusal.retry_after_s)
-        is_answer = isinstance(outcome, ChatCompletion)
-        is_busy = isinstance(refusal, OverloadedError)
-        found.climb.ended(now, took_s, in_flight, is_answer=is_answer and refusal is None, is_refusal=is_busy)
+            found.pace.admitted()
+        elif is_overloaded and refusal.retry_after_s is None:
+            found.overloaded(flight)
+        else:
+            found.limited(flight, now, refusal.retry_after_s)
+        if attempt.rate_limit is not None:
+            found.pace.hold(now + _empty_s(attempt.rate_limit))
+        took_s = now - flight.started_at if attempt.latency_s is None else attempt.latency_s
+        is_answer = attempt.outcome == "ok"
+        are_many = found.climb.ended(now, took_s, in_flight, is_answer=is_answer, is_refusal=is_overloaded)
+        if are_many and is_overloaded:
+            found.look(now)
 
     def limit(self, target: str) -> int:
         """How many may be in flight there now."""
@@ -106,13 +157,28 @@ class AdaptiveLimits:
         return found
 
 
-def _refusal(target: str, outcome: ChatCompletion | LlamaClientError) -> RateLimitError | OverloadedError | None:
-    """What the target itself said, if it refused, also where another one answered then."""
-    errors = [outcome, *getattr(outcome, "errors", ())]
-    for error in errors:
-        if isinstance(error, RateLimitError | OverloadedError) and error.target in (target, None):
+def _refusal(
+    attempt: Attempt, outcome: ChatCompletion | LlamaClientError
+) -> RateLimitError | OverloadedError | None:
+    """What the target said, if it refused; how long to wait is lost where another one has answered."""
+    if attempt.error is None or attempt.error not in _REFUSED_STATUS:
+        return None
+    for error in (outcome, *getattr(outcome, "errors", ())):
+        if isinstance(error, RateLimitError | OverloadedError) and error.target == attempt.target:
             return error
-    for attempt in outcome.attempts:
-        if attempt.target == target and attempt.outcome == "error" and attempt.error == RateLimitError.__name__:
-            return RateLimitError(target=target)
-    return None
+    return _REFUSED_STATUS[attempt.error](target=attempt.target)
+
+
+def _empty_s(rate_limit: Mapping[str, Mapping[str, float | None]]) -> float:
+    """How long nothing remains, as the headers of an answer say.
+
+    Some providers tell when all of a limit is there again, others when the next window begins: the first part of the
+    limit may be there after the time until then divided by it. What comes too early is refused once, with the time to wait.
+    """
+    empty_s = 0.0
+    for kind in ("requests", "tokens"):
+        part = rate_limit.get(kind) or {}
+        remaining, reset_s, limit = part.get("remaining"), part.get("reset_s"), part.get("limit")
+        if remaining is not None and remaining < 1 and reset_s is not None:
+            empty_s = max(empty_s, reset_s / max(limit or 1.0, 1.0))
+    return empty_s

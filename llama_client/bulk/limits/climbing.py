@@ -1,142 +1,175 @@
 """How many requests of a job may be in flight at a target: as many as still make it answer more. No I/O.
 
-The rate at which a target answers is the number in flight divided by the time that one takes (Little's law), which a few
-answers tell at once. The number doubles while that rate grows, and then tries a step up or down at times.
+The number doubles while the target answers more, and then a step up or down is tried at times, long enough to tell the
+difference from chance. Of two numbers with the same rate the lower one is kept. Where the target refuses more than a number,
+that one is its ceiling, above which one more is tried at times.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from llama_client.bulk.limits.samples import Sample
 
 FIRST = 16
-# Twice as many that answer less than this much faster: they wait for each other.
+# Twice as many that answer less than this much faster wait for each other.
 _WORTH_DOUBLING = 1.15
 # A step at times, to follow a target that has become faster or slower.
 _STEP = 1.5
+# Until one up was not worth it: chance may have ended the doubling.
+_FIRST_STEP = 2.0
 _WORTH_A_STEP_UP = 1.05
-_WORTH_A_STEP_DOWN = 0.98
-# Answers whose mean time tells a rate.
+_WORTH_A_STEP_DOWN = 0.975
+# Answers whose mean time tells a rate at least; and more, as many times these, where chance may have decided.
 _FEWEST_ANSWERS = 16
-# A share of refusals for lack of capacity that says: fewer.
-_TOO_MANY_REFUSALS = 0.05
-_BACK = 0.8
-# Once it has refused about as many before, more are not tried for so long.
-_HOLD_S = 30.0
-_ABOUT = 0.75
+_MOST_TIMES = 6
+_SURE = 0.015
+# After a step that was not worth it.
+_STAYS_S = 4.0
+# Above a ceiling one more is tried after so long, and twice as long each time that it is refused.
+_BELOW_CEILING_S, _LONGEST_BELOW_S = 10.0, 40.0
 
 
-@dataclass(slots=True)
-class _Sample:
-    """What the requests that started with the same limit came to."""
-
-    since: float
-    answers: int = 0
-    failures: int = 0
-    refusals: int = 0
-    in_flight: int = 0
-    took_s: float = 0.0
-
-    @property
-    def ended(self) -> int:
-        return self.answers + self.failures + self.refusals
-
-    @property
-    def rate(self) -> float:
-        """Answers a second."""
-        # in flight / time of one, times the share that was answered
-        return self.in_flight / max(self.took_s, 1e-9) * self.answers / max(self.ended, 1)
-
-
-@dataclass(slots=True)
 class Climb:
     """The number of requests that may be in flight at one target.
 
-    Attributes:
+    Args:
         most: It never exceeds this.
+
+    Attributes:
         limit: The number.
     """
 
-    most: int
-    limit: int = 0
-    _is_doubling: bool = True
-    _sample: _Sample = field(default_factory=lambda: _Sample(0.0))
-    # The rate at the limit that is kept, and that limit while another one is tried.
-    _rate: float | None = None
-    _kept: int = 0
-    _tries_up: bool = True
-    _refused: int = 0
-    _holds_until: float = 0.0
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.limit = min(FIRST, most)
+        self._is_doubling = True
+        self._sample = Sample(0.0)
+        # The rate at the limit that is kept, how sure it is, and that limit while another one is tried.
+        self._rate: float | None = None
+        self._error = 0.0
+        self._kept = self.limit
+        self._tries_up = True
+        self._stride = _FIRST_STEP
+        self._stays_until = 0.0
+        self._ceiling: int | None = None
+        self._more = 1
+        self._below_s = _BELOW_CEILING_S
+        self._tries_more_at = 0.0
 
-    def __post_init__(self) -> None:
-        self.limit = min(FIRST, self.most)
-
-    def ended(self, now: float, took_s: float, in_flight: int, *, is_answer: bool, is_refusal: bool) -> None:
+    def ended(self, now: float, took_s: float, in_flight: int, *, is_answer: bool, is_refusal: bool) -> bool:
         """One request has ended.
 
         Args:
             now: The time.
             took_s: How long it took.
-            in_flight: How many were in flight when it started, itself included.
+            in_flight: How many were in flight until then, itself included.
             is_answer: Whether it was answered.
             is_refusal: Whether it was refused for lack of capacity.
+
+        Returns:
+            Whether many were refused of late.
         """
         sample = self._sample
-        if now - took_s < sample.since:
-            return
-        sample.answers += is_answer
-        sample.refusals += is_refusal
-        sample.failures += not is_answer and not is_refusal
-        sample.in_flight += in_flight
-        sample.took_s += took_s
-        if sample.ended >= max(_FEWEST_ANSWERS, self.limit * (1 if self._is_doubling else 2)):
-            self._decide(sample, now)
-
-    def lower(self, limit: int, now: float) -> None:
-        """No more than so many: the target refuses them."""
-        self._is_doubling = False
-        limit = max(1, min(limit, self.limit))
-        if limit >= self._refused * _ABOUT:
-            self._holds_until = now + _HOLD_S if self._refused else now
-        self._refused = limit
-        self._rate = None
-        self._set(limit, now, is_kept=True)
-
-    def _decide(self, sample: _Sample, now: float) -> None:
-        if sample.refusals > _TOO_MANY_REFUSALS * sample.ended:
-            self.lower(int(self.limit * _BACK), now)
-            return
-        rate, before, is_binding = sample.rate, self._rate, sample.in_flight >= 0.7 * self.limit * sample.ended
-        if self._is_doubling:
-            if not is_binding:
-                self._sample = _Sample(now)
-            elif before is None or rate >= before * _WORTH_DOUBLING:
-                self._rate, self._kept = rate, self.limit
-                self._set(min(self.limit * 2, self.most), now, is_kept=self.limit == self.most)
-                self._is_doubling = self._kept < self.most
-            else:
-                self._is_doubling = False
-                self._set(self._kept, now, is_kept=True)
-        elif self.limit == self._kept or before is None:
-            self._rate = rate if before is None else (before + rate) / 2
-            self._try(now, is_binding=is_binding)
+        if self._is_doubling and now - took_s < sample.since:
+            return False
+        sample.add(took_s, in_flight, is_answer=is_answer, is_refusal=is_refusal)
+        fewest = max(_FEWEST_ANSWERS, self.limit * (1 if self._is_doubling else 2))
+        if sample.ended < fewest:
+            return sample.refusals > 2 and sample.refusals > 0.05 * sample.ended
+        if not sample.is_full(self.limit):
+            self._sample = Sample(now)
+        elif self._is_doubling:
+            self._double(sample, now)
         else:
-            is_up = self.limit > self._kept
-            is_worth = rate >= before * (_WORTH_A_STEP_UP if is_up else _WORTH_A_STEP_DOWN)
-            self._rate = rate if is_worth else before
-            self._tries_up = is_up if is_worth else not is_up
-            self._set(self.limit if is_worth else self._kept, now, is_kept=True)
+            self._step(sample, now, is_last=sample.ended >= fewest * _MOST_TIMES)
+        return sample.refusals > 0.05 * sample.ended
 
-    def _try(self, now: float, *, is_binding: bool) -> None:
-        """Goes a step from the limit that is kept, where that would show a difference."""
-        step = _STEP if self._tries_up else 1 / _STEP
-        limit = max(1, min(round(self._kept * step), self.most))
-        if not is_binding or limit == self._kept or (limit > self._kept and now < self._holds_until):
-            self._tries_up = not self._tries_up
-            limit = self._kept
-        self._set(limit, now, is_kept=limit == self._kept)
+    def stay_below(self, places: int, now: float) -> None:
+        """The target refuses more than so many."""
+        if self._ceiling is not None:
+            self._below_s = min(self._below_s * 2, _LONGEST_BELOW_S) if self._more else self._below_s
+        self._ceiling, self._more = max(1, min(places, self._most)), 1
+        self._tries_more_at = now + self._below_s
+        self._is_doubling = False
+        self._rate = None
+        self._keep(self._ceiling, now)
 
-    def _set(self, limit: int, now: float, *, is_kept: bool) -> None:
+    def lift_ceiling(self) -> None:
+        """The target does not refuse by the number in flight."""
+        self._ceiling = None
+
+    def _double(self, sample: Sample, now: float) -> None:
+        # Those that end first are the quickest, in each of these samples alike: no longer ones are compared.
+        if self._rate is not None and sample.rate < self._rate * _WORTH_DOUBLING:
+            self._is_doubling = False
+            self._rate = None
+            self._keep(self._kept, now)
+            return
+        self._rate, self._error = sample.rate, sample.error
+        self._is_doubling = self.limit < self._most
+        kept = self._kept = self.limit
+        self._keep(min(self.limit * 2, self._most), now)
+        self._kept = kept if self._is_doubling else self.limit
+
+    def _step(self, sample: Sample, now: float, *, is_last: bool) -> None:
+        if self.limit == self._kept or self._rate is None:
+            if now >= self._stays_until and now >= self._tries_more_at * (self.limit == self._ceiling):
+                self._note(sample)
+                self._try(now)
+            elif is_last:
+                self._note(sample)
+                self._sample = Sample(now)
+            return
+        is_up = self.limit > self._kept
+        worth = _WORTH_A_STEP_UP if is_up else _WORTH_A_STEP_DOWN
+        is_worth = self._is_worth(sample, self._rate, worth, is_last=is_last)
+        if is_worth is None:
+            return
+        if is_worth:
+            self._rate, self._error, self._kept = sample.rate, sample.error, self.limit
+            self._try(now)
+            return
+        self._tries_up = not is_up
+        self._stride = _STEP
+        self._stays_until = now + _STAYS_S
+        self._keep(self._kept, now)
+
+    def _is_worth(self, sample: Sample, before: float, worth: float, *, is_last: bool) -> bool | None:
+        """None: chance may have decided."""
+        gain, error = sample.rate / max(before, 1e-9), (sample.error**2 + self._error**2) ** 0.5
+        if is_last or error < _SURE or abs(gain - worth) > 2 * error * gain:
+            return gain >= worth
+        return None
+
+    def _note(self, sample: Sample) -> None:
+        rate, error = sample.rate, max(sample.error, 1e-3)
+        if self._rate is not None and abs(rate / self._rate - 1) < 2 * (error + self._error):
+            weight, before = error**-2, max(self._error, 1e-3) ** -2
+            # It may change slowly: what was before counts no more than what is now.
+            before = min(before, weight)
+            rate = (rate * weight + self._rate * before) / (weight + before)
+            error = (weight + before) ** -0.5
+        self._rate, self._error = rate, error
+
+    def _try(self, now: float) -> None:
+        """Goes a step from the limit that is kept, where there is one."""
+        if self._ceiling is not None and self.limit >= self._ceiling:
+            # Once that was not refused, more at once.
+            self._ceiling = min(self._ceiling + self._more, self._most)
+            self._more *= 2
+            self._keep(self._ceiling, now)
+            return
+        step = self._stride if self._tries_up else 1 / _STEP
+        top = self._most if self._ceiling is None else self._ceiling
+        limit = max(1, min(round(self._kept * step), top))
+        if limit == self._kept:
+            limit = max(1, round(self._kept / step)) if self._tries_up else min(self._kept + 1, top)
+        self._set(limit, now)
+
+    def _keep(self, limit: int, now: float) -> None:
+        self._set(limit, now)
+        self._kept = limit
+
+    def _set(self, limit: int, now: float) -> None:
+        skips = 0 if self._is_doubling else max(self.limit, limit)
         self.limit = limit
-        if is_kept:
-            self._kept = limit
-        self._sample = _Sample(now)
+        self._sample = Sample(now, skips)
