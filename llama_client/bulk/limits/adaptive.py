@@ -22,6 +22,8 @@ _MOST_TARGETS = 1000
 # Between so many waits a target has refused, until it is believed that it refuses by the number in flight: a first burst
 # that empties a bucket looks the same.
 _ERAS = 3
+# Each time that this was not so, twice as many are needed.
+_MOST_ERAS = 24
 _REFUSED_STATUS = {RateLimitError.__name__: RateLimitError, OverloadedError.__name__: OverloadedError}
 
 
@@ -32,11 +34,19 @@ class _Target:
         self.places = Places()
         self.in_flight = self.started = self.eras = 0
         self.has_places = False
+        self.fewest_eras = _ERAS
+        self.next_at = 0.0
+
+    def wait_s(self, now: float) -> float | None:
+        if self.in_flight >= self.climb.limit:
+            return None
+        return max(self.pace.wait_s(now), self.next_at - now if self.has_places else 0.0)
 
     def start(self, target: str, now: float) -> Flight:
         self.started += 1
         flight = Flight(target, now, self.started, self.in_flight)
         self.in_flight += 1
+        self.next_at = now + self.climb.spacing_s()
         self.pace.started(flight)
         self.places.started(flight)
         return flight
@@ -49,7 +59,7 @@ class _Target:
         flight.era = self.eras
         self.places.refused(flight)
         if is_new:
-            self._look(now, _ERAS)
+            self._look(now, self.fewest_eras)
         if not self.has_places:
             self.pace.refused(flight, now, retry_after_s)
         elif is_new and retry_after_s is not None:
@@ -75,6 +85,7 @@ class _Target:
             self.has_places = True
         elif self.has_places:
             self.has_places = False
+            self.fewest_eras = min(self.fewest_eras * 2, _MOST_ERAS)
             self.places.forget()
             self.climb.lift_ceiling()
 
@@ -100,8 +111,7 @@ class AdaptiveLimits:
         Returns:
             0: now; seconds: not before then; None: not before another one has ended.
         """
-        found = self._found(target)
-        return None if found.in_flight >= found.climb.limit else found.pace.wait_s(now)
+        return self._found(target).wait_s(now)
 
     def started(self, target: str, now: float) -> Flight:
         """One has started. What is returned is for `ended` or `abandoned`."""

@@ -54,6 +54,7 @@ class Climb:
         self._more = 1
         self._below_s = _BELOW_CEILING_S
         self._tries_more_at = 0.0
+        self._spacing_s = 0.0
 
     def ended(self, now: float, took_s: float, in_flight: int, *, is_answer: bool, is_refusal: bool) -> bool:
         """One request has ended.
@@ -83,10 +84,14 @@ class Climb:
             self._step(sample, now, is_last=sample.ended >= fewest * _MOST_TIMES)
         return sample.refusals > 0.05 * sample.ended
 
+    def spacing_s(self) -> float:
+        """How far apart requests start while more than a ceiling are tried: what comes at once may be refused for that."""
+        return self._spacing_s if self._more > 1 else 0.0
+
     def stay_below(self, places: int, now: float) -> None:
         """The target refuses more than so many."""
         if self._ceiling is not None:
-            self._below_s = min(self._below_s * 2, _LONGEST_BELOW_S) if self._more else self._below_s
+            self._below_s = min(self._below_s * 2, _LONGEST_BELOW_S)
         self._ceiling, self._more = max(1, min(places, self._most)), 1
         self._tries_more_at = now + self._below_s
         self._is_doubling = False
@@ -95,7 +100,7 @@ class Climb:
 
     def lift_ceiling(self) -> None:
         """The target does not refuse by the number in flight."""
-        self._ceiling = None
+        self._ceiling, self._more = None, 1
 
     def _double(self, sample: Sample, now: float) -> None:
         # Those that end first are the quickest, in each of these samples alike: no longer ones are compared.
@@ -156,6 +161,7 @@ class Climb:
             # Once that was not refused, more at once.
             self._ceiling = min(self._ceiling + self._more, self._most)
             self._more *= 2
+            self._spacing_s = self._sample.took_s / max(self._sample.ended, 1) / self._ceiling
             self._keep(self._ceiling, now)
             return
         step = self._stride if self._tries_up else 1 / _STEP

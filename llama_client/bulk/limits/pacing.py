@@ -20,6 +20,8 @@ _LEAST_WAIT_S, _MOST_LEAST_WAIT_S = 0.05, 1.0
 # A pace is kept so long, and for so many starts, before it counts as admitted; before the first that was refused: less.
 _KEPT_S, _KEPT_AT_FIRST_S = 2.0, 0.4
 _KEPT = 10
+# Where none may start at once beside another: its second one would be refused.
+_KEPT_WITHOUT_BURST = 4
 # Bounds that are so near are the same rate, which is kept so long before more is tried; then more each time.
 _NEAR = 1.04
 _HOLD_S, _LONGEST_HOLD_S = 30.0, 60.0
@@ -46,6 +48,7 @@ class Pace:
         self._paced_since = 0.0
         self._paced_from = 0
         self._raised = 0
+        self._base = 0.0
         self._hold_s = _HOLD_S
         # The refused request that began an era, and how many were refused since.
         self._first: Flight | None = None
@@ -136,12 +139,15 @@ class Pace:
         if self._pace is not None and at_once - self._spent < _TOLD and self._most_credit >= 1.0:
             # It has no more than this after a wait; of its rate that tells nothing.
             self._most_credit = float(max(0, min(at_once - 1, int(self._most_credit * _LOWER))))
-        elif self._pace is not None:
+        elif self._pace is not None and self._raised == 1:
             # A first step above what was kept for long: back to that.
-            self._high = self._low if self._raised == 1 else self._pace
-            self._hold_s = min(self._hold_s * 2, _LONGEST_HOLD_S) if self._raised == 1 else _HOLD_S
-            self._raised = 0
-            if self._high is not None and self._high == self._pace and self._low > self._high / _NEAR:
+            self._low, self._high = self._base, self._base * _NEAR
+            self._hold_s = min(self._hold_s * 2, _LONGEST_HOLD_S)
+            self._raised, self._pace = 0, self._low
+            return
+        elif self._pace is not None:
+            self._high, self._hold_s, self._raised = self._pace, _HOLD_S, 0
+            if self._low is not None and self._low > self._high / _NEAR:
                 self._low = self._high * _LOWER
         low = over_era if self._low is None else max(over_era, self._low)
         self._low = low if self._high is None else min(low, self._high / _NEAR)
@@ -166,10 +172,14 @@ class Pace:
         if self._credit >= 1.0:
             self._keep_from(now)
             return
+        is_first = self._high is None
+        fewest = _KEPT_WITHOUT_BURST if is_first and self._most_credit < 1.0 else _KEPT
         # Where the pace is not what holds the starts back, it is not tried.
-        is_kept = kept >= max(_KEPT, 0.8 * kept_s * self._pace)
-        if not is_kept or kept_s < (_KEPT_AT_FIRST_S if self._high is None else _KEPT_S):
-            if kept_s > 2 * _HOLD_S:
+        is_kept = kept >= max(fewest, 0.8 * kept_s * self._pace)
+        # A rate that is exceeded by so little is refused only once what may start at once is used up.
+        drained_s = min(self._most_credit / (self._pace * (_MORE[0] - 1.0)), _HOLD_S)
+        if not is_kept or kept_s < (_KEPT_AT_FIRST_S if is_first else _KEPT_S + drained_s * (self._raised == 1)):
+            if kept_s > 3 * _HOLD_S:
                 self._keep_from(now)
             return
         if self._high is None:
@@ -178,8 +188,8 @@ class Pace:
             self._low = self._pace
             self._pace = self._between()
         elif kept_s >= (_KEPT_S if self._raised else self._hold_s):
-            self._high = self._pace * _MORE[min(self._raised, len(_MORE) - 1)]
-            self._low, self._pace = self._pace, self._high
+            self._base = self._low = self._pace
+            self._pace = self._high = self._pace * _MORE[min(self._raised, len(_MORE) - 1)]
             self._raised += 1
         else:
             return

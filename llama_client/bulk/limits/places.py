@@ -6,7 +6,7 @@ in flight as those that were refused had; where it is how often requests come, o
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 
 from llama_client.bulk.limits.flights import Flight
 
@@ -50,13 +50,19 @@ class Places:
             fewest_eras: Between so many waits there must have been refusals.
         """
         flights = list(self._flights)[-max(latest, _FEWEST) :]
-        refused = [each for each in flights if each.is_refused]
-        if len(refused) < fewest or len({each.era for each in refused}) < fewest_eras:
+        eras = Counter[int]()
+        refused: list[Flight] = []
+        for each in flights:
+            # What was in flight together tells the same.
+            if each.is_refused and eras[each.era] < _FEWEST_REFUSALS:
+                eras[each.era] += 1
+                refused.append(each)
+        if len(refused) < fewest or len(eras) < fewest_eras:
             return None
         # One that is in flight longer than refusals are, is admitted: they come back in the order of their starts.
-        last = max(each.number for each in refused)
+        last = refused[-1].number
         ahead = sorted(each.ahead for each in refused)
         places = ahead[int(len(ahead) * _OTHERS)]
-        above = [each for each in flights if each.ahead >= places and each.number <= last]
-        share = sum(each.is_refused is True for each in above) / len(above)
-        return places if places > 0 and share >= _MOST_ARE_REFUSED else None
+        admitted = sum(not each.is_refused and each.ahead >= places and each.number <= last for each in flights)
+        above = sum(each >= places for each in ahead)
+        return places if places > 0 and above >= _MOST_ARE_REFUSED * (above + admitted) else None
