@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import heapq
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from llama_client.bulk.contracts import Limits
@@ -28,14 +29,21 @@ class Capacity:
     takes_s: float
     spread: float = 0.0
     fails: float = 0.0
+    changes_at: float = math.inf
+    then: int = 0
     chance: random.Random = field(default_factory=lambda: random.Random(7))
     _free_at: list[float] = field(default_factory=list)
 
     def take(self, now: float) -> Taken:
         if self.fails and self.chance.random() < self.fails:
             return now + _REFUSAL_S, LlamaClientError("fault")
-        takes_s = self.takes_s * (self.chance.lognormvariate(-self.spread**2 / 2, self.spread) if self.spread else 1.0)
-        begins = now if len(self._free_at) < self.slots else max(now, heapq.heappop(self._free_at))
+        slots = self.slots if now < self.changes_at else self.then
+        while len(self._free_at) > slots:
+            heapq.heappop(self._free_at)
+        takes_s = self.takes_s * (
+            self.chance.lognormvariate(-(self.spread**2) / 2, self.spread) if self.spread else 1.0
+        )
+        begins = now if len(self._free_at) < slots else max(now, heapq.heappop(self._free_at))
         heapq.heappush(self._free_at, begins + takes_s)
         return begins + takes_s, None
 
@@ -107,7 +115,7 @@ class Places:
         if len(self._ends) >= self.places:
             self.refused += 1
             return now + _REFUSAL_S, self.status("full", target=TARGET, retry_after_s=self.retry_after_s)
-        end = now + self.takes_s * self.chance.lognormvariate(-self.spread**2 / 2, self.spread)
+        end = now + self.takes_s * self.chance.lognormvariate(-(self.spread**2) / 2, self.spread)
         heapq.heappush(self._ends, end)
         return end, None
 
@@ -115,45 +123,79 @@ class Places:
 Server = Capacity | Bucket | Window | Places
 
 
-def outcome(error: LlamaClientError | None, took_s: float) -> ChatCompletion | LlamaClientError:
+def outcome(target: str, error: LlamaClientError | None, took_s: float) -> ChatCompletion | LlamaClientError:
     """What a client hands back after one attempt."""
     result = copy.copy(ANSWER) if error is None else error
     how: AttemptOutcome = "ok" if error is None else "error"
     name = None if error is None else type(error).__name__
-    result.attempts = [Attempt.model_construct(target=TARGET, outcome=how, sent=True, error=name, latency_s=took_s)]
+    result.attempts = [Attempt.model_construct(target=target, outcome=how, sent=True, error=name, latency_s=took_s)]
     return result
 
 
 @dataclass
 class Outcome:
-    answered: int
-    ended_at: float
-    in_flight: list[tuple[float, int]]
+    """What came of the rows of one target.
+
+    Attributes:
+        answers: When each was answered.
+        most_in_flight: The most at once.
+        ended_at: When the job ended.
+    """
+
+    answers: list[float] = field(default_factory=list)
+    most_in_flight: int = 0
+    ended_at: float = 0.0
+
+    def rate(self, since: float = 0.0, until: float | None = None) -> float:
+        """Answers a second."""
+        end = self.ended_at if until is None else until
+        return sum(since <= each < end for each in self.answers) / (end - since)
 
 
-def simulate(limits: Limits, server: Server, *, rows: int | None = None, seconds: float = 1e9) -> Outcome:
+@dataclass
+class _Target:
+    server: Server
+    left: int
+    in_flight: int = 0
+    outcome: Outcome = field(default_factory=Outcome)
+
+
+def simulate(limits: Limits, server: Server, *, rows: int = 10**9, seconds: float = 1e9) -> Outcome:
     """Starts what the limits allow until so many rows are answered, or for so long; what fails is asked again."""
-    now, in_flight, answered, left = 0.0, 0, 0, rows if rows is not None else 10**9
-    ends: list[tuple[float, int, Flight, LlamaClientError | None]] = []
-    seen: list[tuple[float, int]] = []
-    number = 0
-    while now < seconds and (rows is None or answered < rows):
-        wait_s = limits.wait_s(TARGET, now) if left else None
-        if wait_s == 0:
-            flight = limits.started(TARGET, now)
-            left -= 1
-            in_flight += 1
-            end, error = server.take(now)
-            number += 1
-            heapq.heappush(ends, (end, number, flight, error))
-            continue
-        seen.append((now, in_flight))
-        if wait_s is not None and (not ends or now + wait_s < ends[0][0]):
-            now += wait_s
-            continue
-        now, _, flight, error = heapq.heappop(ends)
-        in_flight -= 1
-        limits.ended(flight, now, outcome(error, now - flight.started_at))
-        answered += error is None
-        left += error is not None
-    return Outcome(answered, now, seen)
+    return simulate_all(limits, {TARGET: server}, rows=rows, seconds=seconds)[TARGET]
+
+
+def simulate_all(
+    limits: Limits, servers: Mapping[str, Server], *, rows: int = 10**9, seconds: float = 1e9
+) -> dict[str, Outcome]:
+    """The same with so many rows for each of several targets."""
+    now, number = 0.0, 0
+    targets = {name: _Target(server, rows) for name, server in servers.items()}
+    ends: list[tuple[float, int, str, Flight, LlamaClientError | None]] = []
+    while now < seconds and (ends or any(each.left for each in targets.values())):
+        next_at = ends[0][0] if ends else math.inf
+        for name, target in targets.items():
+            while target.left and (wait_s := limits.wait_s(name, now)) is not None:
+                if wait_s > 0:
+                    next_at = min(next_at, now + wait_s)
+                    break
+                flight = limits.started(name, now)
+                target.left -= 1
+                target.in_flight += 1
+                target.outcome.most_in_flight = max(target.outcome.most_in_flight, target.in_flight)
+                end, error = target.server.take(now)
+                number += 1
+                heapq.heappush(ends, (end, number, name, flight, error))
+                next_at = min(next_at, end)
+        now = next_at
+        while ends and ends[0][0] <= now:
+            _, _, name, flight, error = heapq.heappop(ends)
+            target = targets[name]
+            target.in_flight -= 1
+            limits.ended(flight, now, outcome(name, error, now - flight.started_at))
+            if error is None:
+                target.outcome.answers.append(now)
+            target.left += error is not None
+    for target in targets.values():
+        target.outcome.ended_at = now
+    return {name: target.outcome for name, target in targets.items()}

@@ -1,4 +1,4 @@
-"""The limits of a job's requests at each target that it asks. No I/O."""
+"""The limits of a job's requests at each target that it asks; of a route, at all of its targets together. No I/O."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from llama_client.bulk.limits.climbing import Climb
 from llama_client.bulk.limits.flights import Flight
 from llama_client.bulk.limits.pacing import Pace
 from llama_client.bulk.limits.places import Places
-from llama_client.errors import LlamaClientError, OverloadedError, RateLimitError
+from llama_client.errors import AllTargetsFailedError, LlamaClientError, OverloadedError, ProviderError, RateLimitError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from llama_client.types.completion import Attempt, ChatCompletion
+    from llama_client.types.completion import ChatCompletion
 
 # One connection each, and a file descriptor for it: 1,024 are what a process has on many systems.
 MOST = 512
 # Targets that are not asked now are forgotten beyond these.
 _MOST_TARGETS = 1000
-# Between so many waits a target has refused, until it is believed that it refuses by the number in flight: a first burst
-# that empties a bucket looks the same.
+# Between so many waits a target has refused, until it is believed that it refuses by the number in flight: a first
+# burst that empties a bucket looks the same.
 _ERAS = 3
 # Each time that this was not so, twice as many are needed.
 _MOST_ERAS = 24
-_REFUSED_STATUS = {RateLimitError.__name__: RateLimitError, OverloadedError.__name__: OverloadedError}
 
 
 class _Target:
@@ -129,27 +128,27 @@ class AdaptiveLimits:
         Args:
             flight: The one.
             now: The time in seconds.
-            outcome: What came of it; its attempts tell what this target did, also where another one has answered.
+            outcome: What came of it; an answer of any of several targets is one.
         """
         found = self._found(flight.target)
         in_flight, found.in_flight = found.in_flight, max(0, found.in_flight - 1)
-        attempt = next((each for each in outcome.attempts if each.sent and each.target == flight.target), None)
-        if attempt is None:
-            flight.is_refused = False
-            return
-        refusal = _refusal(attempt, outcome)
+        sent = [each for each in outcome.attempts if each.sent]
+        refusal = _refusal(outcome)
         flight.is_refused = refusal is not None
-        is_overloaded = isinstance(refusal, OverloadedError)
+        is_overloaded = refusal is not None and not _is_rate_limit(refusal)
         if refusal is None:
             found.pace.admitted()
         elif is_overloaded and refusal.retry_after_s is None:
             found.overloaded(flight)
         else:
             found.limited(flight, now, refusal.retry_after_s)
-        if attempt.rate_limit is not None:
-            found.pace.hold(now + _empty_s(attempt.rate_limit))
-        took_s = now - flight.started_at if attempt.latency_s is None else attempt.latency_s
-        is_answer = attempt.outcome == "ok"
+        if not sent:
+            return
+        # A limit of one of several targets says nothing of the others.
+        if sent[-1].rate_limit is not None and sent[-1].target == flight.target:
+            found.pace.hold(now + _empty_s(sent[-1].rate_limit))
+        took_s = sum(each.latency_s or 0.0 for each in sent) or now - flight.started_at
+        is_answer = not isinstance(outcome, LlamaClientError)
         are_many = found.climb.ended(now, took_s, in_flight, is_answer=is_answer, is_refusal=is_overloaded)
         if are_many and is_overloaded:
             found.look(now)
@@ -167,23 +166,24 @@ class AdaptiveLimits:
         return found
 
 
-def _refusal(
-    attempt: Attempt, outcome: ChatCompletion | LlamaClientError
-) -> RateLimitError | OverloadedError | None:
-    """What the target said, if it refused; how long to wait is lost where another one has answered."""
-    if attempt.error is None or attempt.error not in _REFUSED_STATUS:
-        return None
-    for error in (outcome, *getattr(outcome, "errors", ())):
-        if isinstance(error, RateLimitError | OverloadedError) and error.target == attempt.target:
-            return error
-    return _REFUSED_STATUS[attempt.error](target=attempt.target)
+def _refusal(outcome: ChatCompletion | LlamaClientError) -> ProviderError | None:
+    """The error, if all targets that were asked have refused."""
+    if isinstance(outcome, AllTargetsFailedError):
+        return outcome if all(isinstance(each, RateLimitError | OverloadedError) for each in outcome.errors) else None
+    return outcome if isinstance(outcome, RateLimitError | OverloadedError) else None
+
+
+def _is_rate_limit(refusal: ProviderError) -> bool:
+    errors = refusal.errors if isinstance(refusal, AllTargetsFailedError) else [refusal]
+    return any(isinstance(each, RateLimitError) for each in errors)
 
 
 def _empty_s(rate_limit: Mapping[str, Mapping[str, float | None]]) -> float:
     """How long nothing remains, as the headers of an answer say.
 
     Some providers tell when all of a limit is there again, others when the next window begins: the first part of the
-    limit may be there after the time until then divided by it. What comes too early is refused once, with the time to wait.
+    limit may be there after the time until then divided by it. What comes too early is refused once, with the time to
+    wait.
     """
     empty_s = 0.0
     for kind in ("requests", "tokens"):

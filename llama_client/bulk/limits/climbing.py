@@ -1,8 +1,8 @@
 """How many requests of a job may be in flight at a target: as many as still make it answer more. No I/O.
 
 The number doubles while the target answers more, and then a step up or down is tried at times, long enough to tell the
-difference from chance. Of two numbers with the same rate the lower one is kept. Where the target refuses more than a number,
-that one is its ceiling, above which one more is tried at times.
+difference from chance. Of two numbers with the same rate the lower one is kept. Where the target refuses more than a
+number, that one is its ceiling, above which one more is tried at times.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Climb:
         return sample.refusals > 0.05 * sample.ended
 
     def spacing_s(self) -> float:
-        """How far apart requests start while more than a ceiling are tried: what comes at once may be refused for that."""
+        """How far apart requests start while more than a ceiling are tried: at once they may be refused for that."""
         return self._spacing_s if self._more > 1 else 0.0
 
     def stay_below(self, places: int, now: float) -> None:

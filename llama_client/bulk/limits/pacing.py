@@ -1,8 +1,8 @@
 """How often requests of a job may start at a target that refuses what comes too often. No I/O.
 
 A refusal (429) says how long to wait, and nothing more may start until then. The target's rate lies between what it has
-admitted from one refusal to the next, as it may have admitted more, and the pace that it refused: these bounds are halved
-until they are near, and after a while the upper one is tried again.
+admitted from one refusal to the next, as it may have admitted more, and the pace that it refused: these bounds are
+halved until they are near, and after a while a little more is tried.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from llama_client.bulk.limits.flights import Flight
 # Without a word of the target: so long, and twice as long each time that it refuses again at once.
 _SILENT_WAIT_S = 1.0
 _LONGEST_SILENT_WAIT_S = 60.0
-# While more than a few in a hundred are refused, each wait is twice as long as the one before, whatever the target says.
+# While more than a few in a hundred are refused, each wait is twice as long as the one before, at least.
 _TOO_MANY_REFUSED = 0.03
 _LEAST_WAIT_S, _MOST_LEAST_WAIT_S = 0.05, 1.0
 # A pace is kept so long, and for so many starts, before it counts as admitted; before the first that was refused: less.

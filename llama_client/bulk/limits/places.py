@@ -1,7 +1,7 @@
 """Whether a target refuses by the number in flight, and which number that is. No I/O.
 
-A refusal does not say what it counts. Where it is the number in flight, hardly any request was admitted with as many others
-in flight as those that were refused had; where it is how often requests come, or a fault, many were.
+A refusal does not say what it counts. Where it is the number in flight, hardly any request was admitted with as many
+others in flight as those that were refused had; where it is how often requests come, or a fault, many were.
 """
 
 from __future__ import annotations
