@@ -44,11 +44,16 @@ class _Target:
     def start(self, target: str, now: float) -> Flight:
         self.started += 1
         flight = Flight(target, now, self.started, self.in_flight)
+        self.climb.pass_time(now, self.in_flight)
         self.in_flight += 1
         self.next_at = now + self.climb.spacing_s()
         self.pace.started(flight)
         self.places.started(flight)
         return flight
+
+    def end(self, now: float) -> None:
+        self.climb.pass_time(now, self.in_flight)
+        self.in_flight -= 1
 
     def limited(self, flight: Flight, now: float, retry_after_s: float | None) -> None:
         """One was rate limited: by the number in flight, or by how often they come."""
@@ -119,8 +124,7 @@ class AdaptiveLimits:
     def abandoned(self, flight: Flight) -> None:
         """One was cut off, and tells nothing."""
         flight.is_refused = False
-        found = self._found(flight.target)
-        found.in_flight = max(0, found.in_flight - 1)
+        self._found(flight.target).in_flight -= 1
 
     def ended(self, flight: Flight, now: float, outcome: ChatCompletion | LlamaClientError) -> None:
         """One has ended.
@@ -131,7 +135,7 @@ class AdaptiveLimits:
             outcome: What came of it; an answer of any of several targets is one.
         """
         found = self._found(flight.target)
-        in_flight, found.in_flight = found.in_flight, max(0, found.in_flight - 1)
+        found.end(now)
         sent = [each for each in outcome.attempts if each.sent]
         refusal = _refusal(outcome)
         flight.is_refused = refusal is not None
@@ -149,7 +153,7 @@ class AdaptiveLimits:
             found.pace.hold(now + _empty_s(sent[-1].rate_limit))
         took_s = sum(each.latency_s or 0.0 for each in sent) or now - flight.started_at
         is_answer = not isinstance(outcome, LlamaClientError)
-        are_many = found.climb.ended(now, took_s, in_flight, is_answer=is_answer, is_refusal=is_overloaded)
+        are_many = found.climb.ended(now, took_s, is_answer=is_answer, is_refusal=is_overloaded)
         if are_many and is_overloaded:
             found.look(now)
 

@@ -56,13 +56,16 @@ class Climb:
         self._tries_more_at = 0.0
         self._spacing_s = 0.0
 
-    def ended(self, now: float, took_s: float, in_flight: int, *, is_answer: bool, is_refusal: bool) -> bool:
+    def pass_time(self, now: float, in_flight: int) -> None:
+        """So many were in flight until now."""
+        self._sample.pass_time(now, in_flight)
+
+    def ended(self, now: float, took_s: float, *, is_answer: bool, is_refusal: bool) -> bool:
         """One request has ended.
 
         Args:
             now: The time.
             took_s: How long it took.
-            in_flight: How many were in flight until then, itself included.
             is_answer: Whether it was answered.
             is_refusal: Whether it was refused for lack of capacity.
 
@@ -72,7 +75,7 @@ class Climb:
         sample = self._sample
         if self._is_doubling and now - took_s < sample.since:
             return False
-        sample.add(took_s, in_flight, is_answer=is_answer, is_refusal=is_refusal)
+        sample.add(now, took_s, is_answer=is_answer, is_refusal=is_refusal)
         fewest = max(_FEWEST_ANSWERS, self.limit * (1 if self._is_doubling else 2))
         if sample.ended < fewest:
             return sample.refusals > 2 and sample.refusals > 0.05 * sample.ended
@@ -161,7 +164,7 @@ class Climb:
             # Once that was not refused, more at once.
             self._ceiling = min(self._ceiling + self._more, self._most)
             self._more *= 2
-            self._spacing_s = self._sample.took_s / max(self._sample.ended, 1) / self._ceiling
+            self._spacing_s = self._sample.mean_s / self._ceiling
             self._keep(self._ceiling, now)
             return
         step = self._stride if self._tries_up else 1 / _STEP
