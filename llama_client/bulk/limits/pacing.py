@@ -113,11 +113,16 @@ class Pace:
             self._refused += 1
             self.hold(now + (retry_after_s or 0.0))
             return
+        is_first = self._first is None
         self._learn(flight)
         self._first, self._refused = flight, 1
         self.pause(now, retry_after_s)
+        waited_s = max(self._waits_until - flight.started_at, 1e-3)
+        if is_first:
+            # As many as it has admitted at once, until the next refusal tells more.
+            self._pace = (self._most_credit + 1.0) / waited_s
         if self._pace is not None:
-            self._credit = min(self._pace * (self._waits_until - flight.started_at), self._most_credit)
+            self._credit = min(self._pace * waited_s, self._most_credit)
 
     def pause(self, now: float, retry_after_s: float | None) -> None:
         """Waits as a target has asked that has refused."""
