@@ -31,12 +31,13 @@ class Capacity:
     fails: float = 0.0
     changes_at: float = math.inf
     then: int = 0
+    error: type[LlamaClientError] = LlamaClientError
     chance: random.Random = field(default_factory=lambda: random.Random(7))
     _free_at: list[float] = field(default_factory=list)
 
     def take(self, now: float) -> Taken:
         if self.fails and self.chance.random() < self.fails:
-            return now + _REFUSAL_S, LlamaClientError("fault")
+            return now + _REFUSAL_S, self.error("fault")
         slots = self.slots if now < self.changes_at else self.then
         while len(self._free_at) > slots:
             heapq.heappop(self._free_at)
@@ -160,16 +161,16 @@ class _Target:
     outcome: Outcome = field(default_factory=Outcome)
 
 
-def simulate(limits: Limits, server: Server, *, rows: int = 10**9, seconds: float = 1e9) -> Outcome:
-    """Starts what the limits allow until so many rows are answered, or for so long; what fails is asked again."""
-    return simulate_all(limits, {TARGET: server}, rows=rows, seconds=seconds)[TARGET]
+def simulate(limits: Limits, server: Server, *, rows: int = 10**9, seconds: float = 1e9, since: float = 0.0) -> Outcome:
+    """Starts what the limits allow until so many rows are answered, or until so many seconds; what fails is asked again."""
+    return simulate_all(limits, {TARGET: server}, rows=rows, seconds=seconds, since=since)[TARGET]
 
 
 def simulate_all(
-    limits: Limits, servers: Mapping[str, Server], *, rows: int = 10**9, seconds: float = 1e9
+    limits: Limits, servers: Mapping[str, Server], *, rows: int = 10**9, seconds: float = 1e9, since: float = 0.0
 ) -> dict[str, Outcome]:
     """The same with so many rows for each of several targets."""
-    now, number = 0.0, 0
+    now, number = since, 0
     targets = {name: _Target(server, rows) for name, server in servers.items()}
     ends: list[tuple[float, int, str, Flight, LlamaClientError | None]] = []
     while now < seconds and (ends or any(each.left for each in targets.values())):
