@@ -162,7 +162,7 @@ class _Target:
 
 
 def simulate(limits: Limits, server: Server, *, rows: int = 10**9, seconds: float = 1e9, since: float = 0.0) -> Outcome:
-    """Starts what the limits allow until so many rows are answered, or until so many seconds; what fails is asked again."""
+    """Starts what the limits allow until so many rows are answered, or until then; what fails is asked again."""
     return simulate_all(limits, {TARGET: server}, rows=rows, seconds=seconds, since=since)[TARGET]
 
 
