@@ -131,7 +131,8 @@ class TaskRun:
             self._changed.clear()
             begun, wait_s = self._due()
             if begun:
-                await self._in_thread(self._work.journal.began, [each.row for each in begun])
+                if self._work.journal.is_lasting:
+                    await self._in_thread(self._work.journal.began, [each.row for each in begun])
                 for pending in begun:
                     self._spawn(self._perform(pending))
                 continue
