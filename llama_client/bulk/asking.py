@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from llama_client.structured import AnswerForm
     from llama_client.types.completion import ChatCompletion
 
+# Models whose targets are remembered; rows of a job name a few.
+_MAX_KNOWN = 1_000
+
 
 class Asker:
     """Asks rows with a client's context.
@@ -42,11 +45,13 @@ class Asker:
 
     def target_of(self, row: Row) -> str:
         """What the router would try first for the row's model; where that is not known, the model."""
-        model = row.params.get("model") or self._context.model
+        model = row.params.get("model") or self._context.model or self._context.config.default_model
         key = model if isinstance(model, str | None) else tuple(model)
         known = self._targets.get(key)
         if known is None:
-            known = self._targets[key] = self._first_target(model)
+            known = self._first_target(model)
+            if len(self._targets) < _MAX_KNOWN:
+                self._targets[key] = known
         return known
 
     def _first_target(self, model: object) -> str:
