@@ -28,6 +28,7 @@ from llama_client.errors import (
 
 if TYPE_CHECKING:
     from llama_client.bulk.contracts import Limits
+    from llama_client.bulk.limits.flights import Flight
     from llama_client.bulk.rows import Row
     from llama_client.types.completion import Attempt, ChatCompletion
 
@@ -35,11 +36,11 @@ if TYPE_CHECKING:
 _READ_AHEAD = 256
 # Rows that wait for another try; with more, no new one is begun.
 _MAX_DELAYED = 4_096
-# How often a row is asked; each time the router makes attempts of its own.
-_MAX_TRIES = 5
+# How often a row is asked: of a million, at a target that fails 30 of a hundred, hardly one fails so often.
+_MAX_TRIES = 12
 # A refused request cost nothing, and limits are found by meeting them.
 _MAX_REFUSALS = 30
-_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 60.0
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 8.0
 # No provider's window of requests is longer than a day.
 _LONGEST_ASKED_S = 86_400.0
 # Errors of the account or the configuration: when so many rows of a target have met one in succession, no other row
@@ -67,6 +68,7 @@ class PendingRow:
         tries: How often it failed by an error that may pass.
         refusals: How often it was rate limited.
         attempts: Those of its failed tries.
+        flight: What its limit knows of the call in flight.
     """
 
     row: Row
@@ -74,6 +76,7 @@ class PendingRow:
     tries: int = 0
     refusals: int = 0
     attempts: list[Attempt] = field(default_factory=list)
+    flight: Flight | None = None
 
 
 Outcome: TypeAlias = "ChatCompletion | LlamaClientError"
@@ -152,7 +155,7 @@ class Dispatcher:
             if not rows:
                 del self._ready[target]
             self.in_flight += 1
-            self.limits.started(target, now)
+            pending.flight = self.limits.started(target, now)
             return pending
         return wait_s
 
@@ -163,7 +166,8 @@ class Dispatcher:
             LlamaClientError: Rows of a target have failed, in succession, by what only the user can mend.
         """
         self.in_flight -= 1
-        self.limits.ended(pending.target, now, outcome)
+        assert pending.flight is not None
+        self.limits.ended(pending.flight, now, outcome)
         if not isinstance(outcome, LlamaClientError):
             return self._done([*self._held.pop(pending.target, ()), (pending, outcome)])
         delay_s = self._delay_s(pending, outcome)
@@ -185,7 +189,8 @@ class Dispatcher:
     def abandoned(self, pending: PendingRow) -> None:
         """A call in flight was cut off: its row stays to be done."""
         self.in_flight -= 1
-        self.limits.abandoned(pending.target)
+        assert pending.flight is not None
+        self.limits.abandoned(pending.flight)
 
     def recorded(self, rows: int) -> None:
         self._unrecorded -= rows
