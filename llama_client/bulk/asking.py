@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from llama_client.structured import AnswerForm
     from llama_client.types.completion import ChatCompletion
 
+# Models whose targets are remembered; rows of a job name a few.
+_MAX_KNOWN = 1_000
+
 
 class Asker:
     """Asks rows with a client's context.
@@ -47,11 +50,13 @@ class Asker:
         A route has one limit, not one for each target: while its first target is rate limited the router asks the next,
         and the limit holds rows back only if all of them refuse.
         """
-        model = row.params.get("model") or self._context.model
+        model = row.params.get("model") or self._context.model or self._context.config.default_model
         key = model if isinstance(model, str | None) else tuple(model)
         known = self._targets.get(key)
         if known is None:
-            known = self._targets[key] = self._targets_of(model)
+            known = self._targets_of(model)
+            if len(self._targets) < _MAX_KNOWN:
+                self._targets[key] = known
         return known
 
     def _targets_of(self, model: object) -> str:

@@ -6,7 +6,7 @@ import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -90,7 +90,6 @@ class Dispatcher:
 
     Args:
         limits: How many requests may be in flight.
-        target_of: What a row's limit is kept for.
         max_pending: The most rows that are asked, or answered and not yet recorded: what a killed process may lose.
         random: Spreads the tries of rows that failed together.
 
@@ -100,7 +99,6 @@ class Dispatcher:
     """
 
     limits: Limits
-    target_of: Callable[[Row], str]
     max_pending: int
     random: random.Random = field(default_factory=random.Random)
     in_flight: int = 0
@@ -131,10 +129,10 @@ class Dispatcher:
             return 0
         return max(_READ_AHEAD - self._ready_count, 0)
 
-    def add(self, rows: Iterable[Row], *, is_end: bool) -> list[Done]:
+    def add(self, rows: Iterable[PendingRow], *, is_end: bool) -> list[Done]:
         """Takes rows that were read. What is returned is to be recorded."""
-        for row in rows:
-            self._make_ready(PendingRow(row, self.target_of(row)))
+        for pending in rows:
+            self._make_ready(pending)
         self._is_read = self._is_read or is_end
         return self._done([])
 

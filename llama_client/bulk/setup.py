@@ -95,11 +95,11 @@ class JobSetup:
             tally = self._tally = Tally(total=total, maybe_paid_twice=journal.maybe_paid_twice)
             asker = Asker(self.context, source.answers.form)
             most = MOST if options.max_concurrency is None else options.max_concurrency
-            dispatcher = Dispatcher(AdaptiveLimits(most), asker.target_of, most)
+            dispatcher = Dispatcher(AdaptiveLimits(most), most)
             ledger = self.context.accounting.ledger
             flush = None if ledger is None else ledger.flush
             form, tell = source.answers.form, options.on_progress
-            work = Work(source, journal, dispatcher, tally, flush, options.limit, form, tell)
+            work = Work(source, journal, dispatcher, tally, asker.target_of, flush, options.limit, form, tell)
             stack.pop_all()
         return Run(work, asker, source, folder, output)
 
