@@ -33,8 +33,8 @@ _LATE_S = 0.05
 _LOWEST_RATE = 1e-3
 # Fewer starts at a pace tell nothing about it, but of how many may start at once after a wait.
 _TOLD = 4
-# Of a pace that was admitted once and is refused now.
-_LOWER = 0.9
+# Of a pace that was admitted once and is refused now; then of its square, and so on: the target may have become slower.
+_LOWER, _MOST_LOWER = 0.9, 8
 
 
 class Pace:
@@ -47,7 +47,7 @@ class Pace:
         self._pace: float | None = None
         self._paced_since = 0.0
         self._paced_from = 0
-        self._raised = 0
+        self._raised = self._falls = 0
         self._base = 0.0
         self._hold_s = _HOLD_S
         # The refused request that began an era, and how many were refused since.
@@ -153,7 +153,8 @@ class Pace:
         elif self._pace is not None:
             self._high, self._hold_s, self._raised = self._pace, _HOLD_S, 0
             if self._low is not None and self._low > self._high / _NEAR:
-                self._low = self._high * _LOWER
+                self._low = self._high * _LOWER ** min(2**self._falls, _MOST_LOWER)
+                self._falls += 1
         low = over_era if self._low is None else max(over_era, self._low)
         self._low = low if self._high is None else min(low, self._high / _NEAR)
         self._pace = self._between()
@@ -187,6 +188,7 @@ class Pace:
             if kept_s > 3 * _HOLD_S:
                 self._keep_from(now)
             return
+        self._falls = 0
         if self._high is None:
             self._low, self._pace = self._pace, self._pace * 2
         elif self._high > self._pace * _NEAR:
