@@ -66,6 +66,7 @@ class Play:
         on_reserve: The budgets' answer to an order; None: no budget covers any target.
         free: Targets that cost nothing, so that no budget covers them.
         unanswered: Those failures that are the end of a connection that was used before.
+        retries_failures: Whether the plan retries a target after a transient failure.
         answer_class: What `parse` asks for; None: the call is not one of `parse`.
         story: What happened: `a`, `-a` (skipped), `1.5` (waited so long), `late`.
     """
@@ -81,6 +82,7 @@ class Play:
     on_reserve: Callable[[Reserve], Reserved | Refused] | None = None
     free: frozenset[str] = frozenset()
     unanswered: Sequence[Exception] = ()
+    retries_failures: bool = True
     answer_class: type[object] | None = None
     story: list[str | float] = field(default_factory=list)
     tries: list[Try] = field(default_factory=list)
@@ -110,7 +112,8 @@ class Play:
         """Plays one call: its answer, or the error that it raised."""
         self.story, self.tries, self.skips = [], [], []
         backoff = Backoff(lambda low, high: high)
-        plan: Plan[str] = Plan(self.candidates(names), self.config.routing, self.time.deadline(timeout_s), backoff)
+        rules, deadline = self.config.routing, self.time.deadline(timeout_s)
+        plan: Plan[str] = Plan(self.candidates(names), rules, deadline, backoff, self.retries_failures)
         steps = plan.steps()
         try:
             step: Step = next(steps)

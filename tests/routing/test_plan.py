@@ -14,6 +14,7 @@ from llama_client import (
     BadRequestError,
     ContextLengthError,
     GenerationFailedError,
+    LlamaClientError,
     LocalOnlyError,
     ModelNotFoundError,
     OverloadedError,
@@ -91,6 +92,23 @@ def test_a_bad_generation_is_asked_for_again_at_once_and_there() -> None:
     play = Play({"a": [GenerationFailedError("x"), "answer"], "b": ["other"]})
     assert play("a", "b") == "answer"
     assert play.story == ["a", "a"]
+
+
+@pytest.mark.parametrize("failure", [RateLimitError("x", retry_after_s=1.0), ServerError("x")], ids=["429", "500"])
+def test_a_failure_whose_retries_are_the_callers_goes_on_to_the_next_target_or_ends_the_call(
+    failure: LlamaClientError,
+) -> None:
+    play = Play({"a": [failure, "answer"], "b": ["other"]}, retries_failures=False)
+    assert play("a", "b") == "other"
+    assert play.story == ["a", "b"]
+    alone = Play({"a": [failure, "answer"]}, retries_failures=False)
+    assert alone("a") is failure
+    assert alone.story == ["a"]
+
+
+def test_a_bad_generation_is_asked_for_again_in_the_same_call_all_the_same() -> None:
+    play = Play({"a": [GenerationFailedError("x"), "answer"]}, retries_failures=False)
+    assert play("a") == "answer"
 
 
 @pytest.mark.parametrize(
