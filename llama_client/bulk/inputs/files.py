@@ -151,15 +151,15 @@ class InputFile:
                     line = self._without_bom(line)
                 if b"\0" in line:
                     raise self._has_nul(line, number)
+                if not line.endswith(b"\n") and self.compression is None and self._is_cut():
+                    raise self.wrong("incomplete: the file is still being written; begin when it is done", number)
                 yield number, self._decoded(line, number)
 
-    @property
-    def has_grown(self) -> bool:
-        """Whether more has been appended since."""
-        try:
-            return self.path.stat().st_size > self._state.size
-        except OSError:
-            return False
+    def _is_cut(self) -> bool:
+        """Whether the last line went on since: it was being written when the file was found."""
+        with self.path.open("rb") as handle:
+            handle.seek(self._state.size)
+            return handle.read(1) not in (b"", b"\n", b"\r")
 
     def _without_bom(self, line: bytes) -> bytes:
         for magic, encoding in _WIDE_BOMS:

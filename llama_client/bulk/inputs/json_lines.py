@@ -44,10 +44,10 @@ class JsonLines:
         for number, line in self._file.lines():
             text = line.strip()
             if text:
-                yield Record(number, self._object(text, number, is_first=is_first, is_whole=line.endswith("\n")))
+                yield Record(number, self._object(text, number, is_first=is_first))
                 is_first = False
 
-    def _object(self, text: str, number: int, *, is_first: bool, is_whole: bool) -> dict[str, Any]:
+    def _object(self, text: str, number: int, *, is_first: bool) -> dict[str, Any]:
         if is_first and text.startswith("["):
             raise self._file.wrong(
                 f"is a JSON array, and must be JSON lines, one object per line; "
@@ -56,17 +56,13 @@ class JsonLines:
         try:
             value = _decoder.decode(text)
         except (ValueError, RecursionError) as error:
-            raise self._broken(text, number, error, is_first=is_first, is_whole=is_whole) from None
+            raise self._broken(text, number, error, is_first=is_first) from None
         if type(value) is not dict:
             raise self._file.wrong(f'{kind_of(value)}; each line must be an object, such as {{"text": ...}}', number)
         return value
 
-    def _broken(
-        self, text: str, number: int, error: Exception, *, is_first: bool, is_whole: bool
-    ) -> InvalidRequestError:
-        if not is_whole and self._file.has_grown:
-            return self._file.wrong("incomplete: the file is still being written; begin when it is complete", number)
-        if is_first and text in ("{", "{}"):
+    def _broken(self, text: str, number: int, error: Exception, *, is_first: bool) -> InvalidRequestError:
+        if is_first and text == "{":
             return self._file.wrong(
                 "an object over several lines; each line must hold a whole one. "
                 f"Convert it: jq -c . {self.name} > lines-{self.name}",

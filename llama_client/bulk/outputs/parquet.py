@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llama_client.bulk.inputs.answers import Kind
 from llama_client.bulk.inputs.arrow import pyarrow_for, readable_schema
 from llama_client.bulk.inputs.memory import PandasTable
+from llama_client.bulk.inputs.tables import OnceTable
 from llama_client.bulk.outputs.columns import Columns, columns_of
 from llama_client.bulk.outputs.records import to_json, unicode_text
 from llama_client.bulk.outputs.whole_files import whole_file
@@ -74,6 +75,7 @@ class ParquetWriter:
     def _own_types(self) -> dict[str, Any]:
         """The types that the columns of the input have by themselves."""
         table = self._rows.table
+        table = table.of if isinstance(table, OnceTable) else table
         schema = getattr(table, "schema", None)
         if schema is not None:
             return dict(zip(schema.names, schema.types, strict=True))
