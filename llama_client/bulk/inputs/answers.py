@@ -26,6 +26,8 @@ _KINDS: dict[str, Kind] = {"string": "text", "integer": "integer", "number": "nu
 # Beside the answer.
 _FACTS: dict[str, Kind] = {"error": "text", "usd": "money", "target": "text"}
 _MAX_SCHEMA_BYTES = 2**20
+# The integers that tables have are of 64 bits.
+_INTEGERS = 2**63
 _NOT_IN_NAMES = re.compile(r"\W+")
 
 
@@ -161,6 +163,8 @@ def _kind(schema: Any, root: Any) -> Kind:
 
 def kind_of_value(value: object) -> Kind:
     """The type of a column for a value of JSON that is not null."""
+    if type(value) is int and not -_INTEGERS <= value < _INTEGERS:
+        return "json"
     for kind, name in _OF_VALUES:
         if isinstance(value, kind):
             return name

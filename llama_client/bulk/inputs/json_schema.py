@@ -126,10 +126,11 @@ class Checker:
     def _problem(self, value: Any, schema: Any, at: str, depth: int) -> Problem | None:
         if depth > _MAX_DEPTH:
             return Problem(at, "is nested too deeply")
-        if isinstance(schema, bool):
-            return None if schema else Problem(at, "must not be there")
+        if schema is False:
+            return Problem(at, "must not be there")
         if not isinstance(schema, Mapping):
-            return None
+            # Of any value, each number in it is one of JSON.
+            schema = {}
         checks = (self._of_reference, self._of_type, self._of_value, self._of_object, self._of_array, self._of_branches)
         for check in checks:
             found = check(value, schema, at, depth + 1)
