@@ -125,14 +125,15 @@ def test_the_system_message_the_model_and_the_parameters_are_each_rows() -> None
         (["Hi"], {"text": "Hi"}),
         ([np.str_("Hi")], {"text": "Hi"}),
         ([{"text": "Hi", "n": 1}], {"text": "Hi", "n": 1}),
+        (pd.Series(["Hi"], name="other"), {"text": "Hi"}),
         ([{"prompt": "Hi"}], {"prompt": "Hi"}),
         ([_MESSAGES], {"messages": _MESSAGES}),
         ([{"messages": _MESSAGES, "n": 1}], {"messages": _MESSAGES, "n": 1}),
         ([{"messages": json.dumps(_MESSAGES)}], {"messages": json.dumps(_MESSAGES)}),
     ],
-    ids=["text", "numpy", "dict", "prompt", "messages", "dict of messages", "messages as text"],
+    ids=["text", "numpy", "Series", "dict", "prompt", "messages", "dict of messages", "messages as text"],
 )
-def test_an_iterable_may_hold_texts_dicts_and_messages(items: list[Any], columns: dict[str, Any]) -> None:
+def test_an_iterable_may_hold_texts_dicts_and_messages(items: Any, columns: dict[str, Any]) -> None:
     for source in (items, iter(items)):
         (row,) = open_input(source).rows()
         assert row.params == {"messages": _MESSAGES}
@@ -276,6 +277,11 @@ def test_arrow_and_parquet_give_their_columns(tmp_path: Path, kind: str, is_repl
     assert rows.is_replayable == is_replayable
     assert rows.count() == 2
     assert made[1].where == f"{kind if kind == 'a.parquet' else f'a {kind}'}, row 2"
+
+
+def test_an_arrow_array_is_told() -> None:
+    with pytest.raises(InvalidRequestError, match="a ChunkedArray is no table with named columns"):
+        open_input(pa.chunked_array([["a"]]))
 
 
 def test_messages_of_parquet_leave_out_what_is_null(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from llama_client.errors import LlamaClientError
 from tests.bulk.answered import Reply, written
 
 # Neither NUL, which no file of text may hold, nor half of a character.
-_TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20)
+_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 _NAMES = st.sampled_from(["id", "answer", "error", "usd", "a,b", 'a"b', "a\nb", "ä", "target_2", "x;y"])
 _VALUES: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _TEXT,

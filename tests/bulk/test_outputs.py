@@ -23,7 +23,7 @@ from llama_client.bulk.outputs.frames import frame_of
 from llama_client.bulk.outputs.writers import writer_of
 from llama_client.bulk.results import BulkResult
 from llama_client.errors import InvalidRequestError, JobError, LlamaClientError, RateLimitError
-from tests.bulk.answered import completion, result, written
+from tests.bulk.answered import Reply, completion, result, written
 
 _LIMITED = RateLimitError("too many\nrequests", target="cloud/tiny", http_status=429, provider_code="slow_down")
 _TICKET = {
@@ -61,7 +61,7 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
 
 def test_answers_stand_beside_the_columns_of_the_input(tmp_path: Path) -> None:
     rows = open_input([{"text": "a", "n": 1}, {"text": "b"}])
-    replies = ["Yes", _LIMITED]
+    replies: list[Reply] = ["Yes", _LIMITED]
     told = "RateLimitError: too many requests"
     path = written(rows, tmp_path / "o.jsonl", replies, Decimal("0.0000012"))
     assert _json_lines(path) == [
@@ -85,7 +85,7 @@ def test_answers_stand_beside_the_columns_of_the_input(tmp_path: Path) -> None:
 
 def test_answers_as_objects_are_checked_and_become_columns(tmp_path: Path) -> None:
     rows = open_input(["a", "b", "c"], schema=_TICKET)
-    told = "GenerationFailedError: the answer does not fit Ticket (urgent: must be boolean, got 'no')"
+    told = "GenerationFailedError: the answer does not fit Ticket (urgent: must be boolean, got a text)"
     path = written(rows, tmp_path / "o.jsonl", _ANSWERS)
     facts = {"usd": None, "target": "cloud/tiny"}
     no = dict.fromkeys(("urgent", "score", "weight", "kind", "tags"))

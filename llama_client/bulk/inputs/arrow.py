@@ -78,7 +78,12 @@ class ArrowTable:
         self.is_replayable = not hasattr(source, "read_next_batch")
         schema = source.schema if isinstance(getattr(source, "schema", None), self._arrow.Schema) else None
         if schema is None:
-            schema = self._arrow.RecordBatchReader.from_stream(source).schema
+            try:
+                schema = self._arrow.RecordBatchReader.from_stream(source).schema
+            except (self._arrow.ArrowException, TypeError, ValueError) as error:
+                raise InvalidRequestError(
+                    f"{self.name} is no table with named columns; give a table or a list"
+                ) from error
         self.schema: pa.Schema = readable_schema(schema, self._arrow)
         self.columns = column_names(self.schema.names, self.name)
 

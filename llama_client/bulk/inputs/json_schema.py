@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from llama_client.validation import quoted
+from llama_client.bulk.inputs.json_lines import kind_of
 
 _MAX_DEPTH = 200
 _IS: dict[str, Callable[[Any], bool]] = {
@@ -39,7 +39,7 @@ _FORMS: dict[str, tuple[Any, str]] = {
 
 
 class Problem(NamedTuple):
-    """What does not fit: its place in the value, and why."""
+    """What does not fit: its place in the value, and why. Values of the answer are not in it."""
 
     field: str
     sentence: str
@@ -151,11 +151,11 @@ class Checker:
             return Problem(at, "must be a finite number")
         wanted = _types(schema)
         if wanted and not any(_IS[each](value) for each in wanted):
-            return Problem(at, f"must be {' or '.join(wanted)}, got {quoted(value)}")
+            return Problem(at, f"must be {' or '.join(wanted)}, got {kind_of(value)}")
         if "const" in schema and not _same(value, schema["const"]):
-            return Problem(at, f"must be {_shown(schema['const'])}, got {quoted(value)}")
+            return Problem(at, f"must be {_shown(schema['const'])}")
         if "enum" in schema and not any(_same(value, each) for each in schema["enum"]):
-            return Problem(at, f"must be one of {_shown(schema['enum'])}, got {quoted(value)}")
+            return Problem(at, f"must be one of {_shown(schema['enum'])}")
         return None
 
     def _of_value(self, value: Any, schema: Mapping[str, Any], at: str, depth: int) -> Problem | None:
@@ -171,7 +171,7 @@ class Checker:
             for name, is_wrong, words in _BOUNDS:
                 bound = schema.get(name)
                 if isinstance(bound, int | float) and not isinstance(bound, bool) and is_wrong(value, bound):
-                    return Problem(at, f"must be {words} {bound}, got {quoted(value)}")
+                    return Problem(at, f"must be {words} {bound}")
         return None
 
     def _of_object(self, value: Any, schema: Mapping[str, Any], at: str, depth: int) -> Problem | None:

@@ -61,8 +61,9 @@ class IterableTable:
             yield self._record(number, item)
 
     def _record(self, number: int, item: object) -> Record:
+        item = plain(item)
         if isinstance(item, str):
-            return Record(number, {"text": str(item)})
+            return Record(number, {"text": item})
         if isinstance(item, list | tuple) and item and all(isinstance(each, Mapping) for each in item):
             return Record(number, {"messages": list(item)})
         if not isinstance(item, Mapping):

@@ -44,7 +44,8 @@ def _table(source: object) -> Table:
         return _file_table(Path(source))
     if is_pandas(source):
         return PandasTable(source)
-    if hasattr(source, "__arrow_c_stream__"):
+    # One column of pandas or polars is an iterable of texts.
+    if hasattr(source, "__arrow_c_stream__") and type(source).__name__ != "Series":
         return ArrowTable(source)
     return iterable_table(source)
 

@@ -113,6 +113,9 @@ class ParquetWriter:
 
     def _array(self, field: Any, values: Any) -> Any:
         try:
+            if all(isinstance(each, str | None) for each in values):
+                # Dates and amounts are texts where a job kept the rows of what can be read once.
+                return self._arrow.array(values, self._arrow.string()).cast(field.type)
             return self._arrow.array(values, type=field.type)
         except (self._arrow.ArrowException, OverflowError, TypeError, ValueError) as error:
             raise JobError(
