@@ -74,6 +74,8 @@ def test_a_file_gives_its_rows_with_all_columns(tmp_path: Path, name: str, conte
 def test_a_row_is_named_by_the_line_on_which_it_begins(tmp_path: Path) -> None:
     rows = open_input(_file(tmp_path, "a.csv", _CSV))
     assert [row.where for row in rows.rows()] == ["a.csv, line 2", "a.csv, line 3", "a.csv, line 6"]
+    rows = open_input(_file(tmp_path, "a.csv", "\n\r\ntext\na\n"))
+    assert [row.where for row in rows.rows()] == ["a.csv, line 4"]
     rows = open_input(_file(tmp_path, "a.jsonl", '\n{"text": "a"}\r\n\r\n{"text": "b"}'))
     assert [row.where for row in rows.rows()] == ["a.jsonl, line 2", "a.jsonl, line 4"]
 

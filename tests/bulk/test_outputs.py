@@ -7,7 +7,8 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -179,6 +180,31 @@ def test_a_batch_file_may_become_a_table(tmp_path: Path) -> None:
     assert [(row["custom_id"], row["answer"]) for row in _csv(path)] == [("a", "x"), ("b", "y"), ("c", "z")]
 
 
+def test_a_field_of_the_schema_may_have_the_name_of_the_id(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"custom_id": {"type": "string"}}}
+    path = written(open_input(_batch(tmp_path), schema=schema), tmp_path / "o.csv", ['{"custom_id": "x"}'] * 3)
+    assert [(row["custom_id"], row["custom_id_2"]) for row in _csv(path)] == [("a", "x"), ("b", "x"), ("c", "x")]
+
+
+def test_parquet_takes_the_texts_that_a_job_kept_of_typed_columns(tmp_path: Path) -> None:
+    at = datetime(2026, 12, 1, 9, 30, tzinfo=UTC)
+    table = pa.table({"text": ["a"], "at": [at], "usd": [Decimal("1.50")], "n": [1]})
+    rows = open_input(table)
+    kept = (
+        result(replace(row, columns={name: str(value) for name, value in row.columns.items()}), "Yes")
+        for row in rows.rows()
+    )
+    writer_of(tmp_path / "o.parquet", rows).write(tmp_path / "o.parquet", kept)
+    assert pq.read_table(tmp_path / "o.parquet").select(table.column_names).equals(table)
+
+
+def test_numbers_of_parquet_are_rounded_or_made_whole(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    usd = Decimal("0.00000000000149")
+    (row,) = _parquet(written(open_input(["a"], schema=schema), tmp_path / "o.parquet", ['{"n": 5.0}'], usd))
+    assert (row["n"], row["usd"]) == (5, Decimal("0.000000000001"))
+
+
 def test_parquet_keeps_the_types_of_the_input(tmp_path: Path) -> None:
     table = pa.table(
         {
@@ -322,9 +348,12 @@ def test_a_file_that_is_there_stays_unless_it_is_the_jobs(tmp_path: Path, ending
     told = "file exists, and is not of this job; move it away, or choose another name"
     with pytest.raises(JobError, match=told):
         writer_of(path, rows)
-    # It may have come while the job ran.
+    # It may have come while the job ran, or while the output was written.
     with pytest.raises(JobError, match=told):
         writer.write(path, iter([]))
+    path.unlink()
+    with pytest.raises(JobError, match=told):
+        writer.write(path, (result(row, "Yes") for row in rows.rows() if path.write_text("before")))
     assert path.read_text() == "before"
     writer_of(path, rows, replace=True).write(path, (result(row, "Yes") for row in rows.rows()))
     assert path.read_bytes() != b"before"

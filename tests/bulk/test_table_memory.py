@@ -71,5 +71,6 @@ def test_reading_and_writing_take_a_few_mebibytes_however_many_lines(
     finally:
         tracemalloc.stop()
     assert rows.count() == lines
+    assert sum(1 for _ in open_input(path, prompt="{text}").rows()) == lines
     assert most < 5 * _MIB
     assert pa.total_allocated_bytes() - arrow_before < _MIB

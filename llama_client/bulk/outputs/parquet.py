@@ -135,10 +135,6 @@ def _text(value: Any) -> str:
     return unicode_text(value if isinstance(value, str) else to_json(value))
 
 
-def _integer(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 def _money(value: Any) -> Decimal:
     # A text where it was written aside.
     usd = Decimal(value)
@@ -146,4 +142,4 @@ def _money(value: Any) -> Decimal:
     return usd.quantize(_PICO) if isinstance(exponent, int) and exponent < -12 else usd
 
 
-_FORMS: dict[Kind | None, Form] = {"text": _text, "json": _text, "integer": _integer, "number": float, "money": _money}
+_FORMS: dict[Kind | None, Form] = {"text": _text, "json": _text, "number": float, "money": _money}
