@@ -56,6 +56,9 @@ from llama_client.types.completion import (
 from llama_client.version import __version__
 
 if TYPE_CHECKING:
+    from llama_client.bulk.api import AsyncBulk, Bulk
+    from llama_client.bulk.receipt import BulkProgress, BulkReceipt
+    from llama_client.bulk.results import BulkResult
     from llama_client.config.load import load_config
     from llama_client.config.schema import Config
     from llama_client.types.report import (
@@ -74,6 +77,7 @@ __all__ = [
     "APITimeoutError",
     "AllTargetsFailedError",
     "AskParams",
+    "AsyncBulk",
     "AsyncChatStream",
     "AsyncLlamaClient",
     "Attempt",
@@ -81,6 +85,10 @@ __all__ = [
     "BadRequestError",
     "BudgetExceededError",
     "BudgetState",
+    "Bulk",
+    "BulkProgress",
+    "BulkReceipt",
+    "BulkResult",
     "ChatCompletion",
     "ChatCompletionChunk",
     "ChatStream",
@@ -132,6 +140,9 @@ __all__ = [
 
 # What not every program needs, and where it is: each takes a millisecond or more to import.
 _LATER = {
+    **dict.fromkeys(("AsyncBulk", "Bulk"), "llama_client.bulk.api"),
+    **dict.fromkeys(("BulkProgress", "BulkReceipt"), "llama_client.bulk.receipt"),
+    "BulkResult": "llama_client.bulk.results",
     "Config": "llama_client.config.schema",
     "load_config": "llama_client.config.load",
     **dict.fromkeys(("AskParams", "CreateParams", "ParseParams"), "llama_client.types.request"),

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llama_client.bulk.dispatcher import Done, Outcome, PendingRow
-from llama_client.bulk.work import BATCH, Work, ends_job
+from llama_client.bulk.interrupts import watched_interrupts
+from llama_client.bulk.work import BATCH, BUFFERED, GRACE_S, Work, ends_job
 from llama_client.errors import LlamaClientError
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from llama_client.bulk.results import BulkResult
     from llama_client.clock import Clock
 
-BUFFERED = 1_024
-"""Results that wait for the consumer; with more, no further call is begun."""
 # An iterable of the user's own may block for ever; it is left to its thread then.
 _STOPPING_S = 5.0
 
@@ -60,38 +59,56 @@ class TaskRun:
     async def results(self, earlier: Iterator[BulkResult]) -> AsyncGenerator[BulkResult]:
         """Starts the run; yields earlier results, then new ones as they come. Ends it however the consumer leaves."""
         self._spawn(self._conduct())
-        self._spawn(self._record())
-        try:
-            while some := await self._in_thread(_some, earlier):
-                for result in some:
-                    yield result
-            while True:
-                while self._out:
-                    result = self._out.popleft()
-                    if len(self._out) == BUFFERED - 1:
-                        self._changed.set()
-                    yield result
-                if self._is_recorded:
-                    break
-                self._has_result.clear()
-                await self._has_result.wait()
-        finally:
-            await self._close()
+        recorder = self._spawn(self._record())
+        with watched_interrupts() as interrupts:
+            try:
+                while some := await self._in_thread(_some, earlier):
+                    for result in some:
+                        yield result
+                while await self._has_next():
+                    yield self._out.popleft()
+            except asyncio.CancelledError:
+                if interrupts.count == 1 and self._work.journal.is_lasting:
+                    # Ctrl-C; a second one ends the loop.
+                    await self._finish(recorder)
+                raise
+            finally:
+                await self._close(recorder)
         if self._error is not None:
             raise self._error
 
-    async def _close(self) -> None:
+    async def _has_next(self) -> bool:
+        if len(self._out) == BUFFERED:
+            self._changed.set()
+        while not self._out and not self._is_recorded:
+            self._has_result.clear()
+            await self._has_result.wait()
+        return bool(self._out)
+
+    async def _finish(self, recorder: asyncio.Task[None]) -> None:
+        """Begins nothing more, and waits for what is in flight to be recorded."""
         self._work.dispatcher.is_stopped = True
-        for task in self._tasks:
+        self._changed.set()
+        await asyncio.wait([recorder], timeout=GRACE_S)
+
+    async def _close(self, recorder: asyncio.Task[None]) -> None:
+        """Cancels what is in flight, records what had ended, and waits for every task and thread."""
+        self._work.dispatcher.is_stopped = True
+        others = self._tasks - {recorder}
+        for task in others:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*others, return_exceptions=True)
+        self._has_ended.set()
+        await asyncio.wait([recorder], timeout=_STOPPING_S)
+        recorder.cancel()
         if self._blocking:
             await asyncio.wait(self._blocking, timeout=_STOPPING_S)
 
-    def _spawn(self, body: Any) -> None:
+    def _spawn(self, body: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(body)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -114,7 +131,8 @@ class TaskRun:
             self._changed.clear()
             begun, wait_s = self._due()
             if begun:
-                await self._in_thread(self._work.journal.began, [each.row for each in begun])
+                if self._work.journal.is_lasting:
+                    await self._in_thread(self._work.journal.began, [each.row for each in begun])
                 for pending in begun:
                     self._spawn(self._perform(pending))
                 continue

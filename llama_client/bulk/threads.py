@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
 from llama_client.bulk.dispatcher import Done, Outcome, PendingRow
-from llama_client.bulk.work import BATCH, Work, ends_job
+from llama_client.bulk.work import BATCH, BUFFERED, GRACE_S, Work, ends_job
 from llama_client.errors import LlamaClientError
 from llama_client.waiting import POLL_S, get_within
 
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
     from llama_client.bulk.rows import Row
     from llama_client.clock import Clock
 
-BUFFERED = 1_024
-"""Results that wait for the consumer; with more, no further call is begun."""
-# Calls that are in flight at Ctrl-C may end within this time.
-GRACE_S = 30.0
+# Workers that wait without a call, so that the next one need not start a thread.
+_SPARE = 4
 # A call that is stopped ends at once, but for one over a user's own HTTP client.
 _STOPPING_S = 5.0
 
@@ -46,11 +44,15 @@ class ThreadedRun:
         self._keeps = keeps_results
         self._lock = threading.Lock()
         self._reading = threading.Lock()
+        # Held by the worker for which nothing but time can change anything.
+        self._sleeping = threading.Lock()
         # Of idle workers: each token wakes one.
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[Done | None] = queue.SimpleQueue()
         self._out: queue.SimpleQueue[BulkResult | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._recorder = threading.Thread(target=self._record, name="llama-client-bulk-recorder", daemon=True)
+        # As a set, each step of which is atomic.
+        self._workers: dict[threading.Thread, None] = {}
         self._questions: dict[PendingRow, Question] = {}
         self._idle = 0
         # Written by one thread each.
@@ -84,13 +86,11 @@ class ThreadedRun:
         if result is not None:
             self._taken += 1
             if self._given - self._taken == BUFFERED - 1:
-                self._wake.put(None)
+                self._wake_one()
         return result
 
     def _start(self) -> None:
-        recorder = threading.Thread(target=self._record, name="llama-client-bulk-recorder", daemon=True)
-        self._threads.append(recorder)
-        recorder.start()
+        self._recorder.start()
         self._spawn()
 
     def _finish(self, within_s: float) -> None:
@@ -103,25 +103,37 @@ class ThreadedRun:
                 self._taken += 1
 
     def _close(self) -> None:
-        """Stops what is in flight, and waits for every thread."""
+        """Stops what is in flight, records what had ended, and waits for every thread."""
         self._is_cut = self._work.dispatcher.is_stopped = True
         for question in list(self._questions.values()):
             question.stop()
         self._wake_all()
+        until = time.monotonic() + _STOPPING_S
+        for worker in list(self._workers):
+            worker.join(max(until - time.monotonic(), 0.0))
         self._ended.put(None)
-        for thread in list(self._threads):
-            thread.join(_STOPPING_S)
+        self._recorder.join(_STOPPING_S)
 
     def _wake_all(self) -> None:
-        for _ in range(len(self._threads)):
+        for _ in range(len(self._workers)):
+            self._wake.put(None)
+
+    def _wake_one(self) -> None:
+        # A worker that takes a row wakes the next one, so a token is enough; more would pile up while all are busy.
+        if self._wake.empty():
             self._wake.put(None)
 
     def _spawn(self) -> None:
         """One more worker. Where no thread is left, those that there are do it."""
-        thread = threading.Thread(target=self._run_worker, name="llama-client-bulk", daemon=True)
-        with contextlib.suppress(RuntimeError):
-            thread.start()
-            self._threads.append(thread)
+        worker = threading.Thread(target=self._run_worker, name="llama-client-bulk", daemon=True)
+        self._workers[worker] = None
+        try:
+            worker.start()
+        except RuntimeError as error:
+            self._workers.pop(worker)
+            if not self._workers:
+                self._fail(error)
+                self._ended.put(None)
 
     def _run_worker(self) -> None:
         try:
@@ -129,7 +141,11 @@ class ThreadedRun:
         except BaseException as error:  # noqa: BLE001 - raised in the consumer's thread
             self._fail(error)
         finally:
-            self._wake.put(None)
+            with self._lock:
+                is_over = self._work.dispatcher.is_over
+            if is_over:
+                self._ended.put(None)
+            self._workers.pop(threading.current_thread(), None)
 
     def _work_on(self) -> None:
         dispatcher, clock = self._work.dispatcher, self._clock
@@ -144,24 +160,27 @@ class ThreadedRun:
                 if not has_idle:
                     self._spawn()
                 else:
-                    self._wake.put(None)
+                    self._wake_one()
                 self._perform(step)
-            elif is_over:
-                self._ended.put(None)
+            elif is_over or (not (wanted >= BATCH and self._read()) and not self._idle_for(step)):
                 return
-            elif not (wanted >= BATCH and self._read()):
-                self._idle_for(step)
 
-    def _idle_for(self, seconds: float) -> None:
+    def _idle_for(self, seconds: float) -> bool:
+        """Waits; False: there are more idle workers than are needed."""
         with self._lock:
             self._idle += 1
         try:
-            if seconds < math.inf and not self._work.dispatcher.in_flight:
-                # Nothing but time can change anything.
-                self._clock.sleep(min(seconds, POLL_S))
-            else:
-                with contextlib.suppress(queue.Empty):
-                    self._wake.get(timeout=min(seconds, POLL_S))
+            if seconds < math.inf and not self._work.dispatcher.in_flight and self._sleeping.acquire(blocking=False):
+                try:
+                    self._clock.sleep(min(seconds, POLL_S))
+                finally:
+                    self._sleeping.release()
+                return True
+            try:
+                self._wake.get(timeout=min(seconds, POLL_S))
+            except queue.Empty:
+                return self._idle <= _SPARE
+            return True
         finally:
             with self._lock:
                 self._idle -= 1
@@ -228,7 +247,7 @@ class ThreadedRun:
                 with self._lock:
                     self._work.dispatcher.recorded(len(batch))
                     is_over = self._work.dispatcher.is_over
-                self._wake.put(None)
+                self._wake_one()
                 if is_over:
                     break
             self._work.tell(is_last=True)

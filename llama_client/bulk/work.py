@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 BATCH = 64
 """Rows that are read, or recorded, at once."""
+BUFFERED = 1_024
+"""Results that wait for the consumer; with more, no further call is begun."""
+GRACE_S = 30.0
+"""Calls that are in flight at Ctrl-C may end within this time."""
 # How long a group of results waits for its ledger rows; a ledger that cannot be written does not hold up a job.
 _FLUSH_S = 5.0
 _PROGRESS_S = 0.1

@@ -100,7 +100,7 @@ class JobFolder:
     def began(self, rows: Sequence[Row]) -> None:
         with self._mutex, self._told():
             while self._withdrawn:
-                self._in_flight.ended(self._withdrawn.popleft())
+                self._in_flight.ended(self._withdrawn.popleft(), is_answered=False)
             for row in rows:
                 self._in_flight.began(row.position)
 
@@ -123,7 +123,7 @@ class JobFolder:
                         result.row.position, result.row.digest, offset, is_failure=are_failures
                     )
                     self._has_old_failures |= was_failure
-                    self._in_flight.ended(result.row.position)
+                    self._in_flight.ended(result.row.position, is_answered=not are_failures)
                     offset += len(line)
             self._is_broken = False
             self._lock.beat()
@@ -213,7 +213,8 @@ class JobFolder:
     def _tell_interrupted(self) -> int:
         """How many calls were in flight at each kill so far: those of the last one are added to the list."""
         path = self.folder / "interruptions.jsonl"
-        lost = [position for position in self._in_flight.earlier() if self._index.get(position) is None]
+        began = [(position, self._index.get(position)) for position in self._in_flight.earlier()]
+        lost = [position for position, entry in began if entry is None or entry.is_failure]
         if lost:
             told = {"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "rows": len(lost), "positions": lost}
             with path.open("ab") as file:

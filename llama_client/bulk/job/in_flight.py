@@ -34,11 +34,15 @@ class InFlight:
         self._file.seek(slot * _SLOT.size)
         self._file.write(_SLOT.pack(position + 1))
 
-    def ended(self, position: int) -> None:
-        """Its slot is free. What stands there is another row's soon, or of a row that is recorded."""
+    def ended(self, position: int, *, is_answered: bool = True) -> None:
+        """Its slot is free. What stands there is another row's soon; until then it is known to be answered, or not."""
         slot = self._slots.pop(position, None)
         if slot is not None:
             self._free.append(slot)
+            if not is_answered:
+                # Beside its failure, that would look as if it was being tried again.
+                self._file.seek(slot * _SLOT.size)
+                self._file.write(_SLOT.pack(0))
 
     def close(self) -> None:
         self._file.close()
