@@ -54,6 +54,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ("a.csv", b"text\nfine\ncaf\xe9\n", "a.csv, line 3: not UTF-8: byte 4 is 0xE9; convert the file, for example"),
     ("a.jsonl", b'{"text": "a\0b, and more"}', "a.jsonl, line 1: byte 12 is a NUL, which no text has"),
     ("a.csv", "text,text\n1,2\n", "a.csv, line 1: columns 1 and 2 are both named 'text'; rename one"),
+    ("a.csv", "sep=;\nid;text\n1;Hi\n", "a.csv, line 1: a mark that only Excel knows; remove the line"),
     ("a.csv", ",text\n0,Hi\n", "a.csv, line 1: the header of column 1 is empty; name the column"),
     ("a.csv", "id,text\n1,Hi\n2,Hi, you\n", "a.csv, line 3: 3 fields, and the header has 2; a field that contains"),
     ("a.csv", "id,text\n1\n", "a.csv, line 2: 1 fields, and the header has 2"),

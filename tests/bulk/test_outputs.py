@@ -84,6 +84,16 @@ def test_answers_stand_beside_the_columns_of_the_input(tmp_path: Path) -> None:
     ]
 
 
+def test_a_refusal_is_an_error(tmp_path: Path) -> None:
+    rows = open_input(["a"])
+    refused = completion(None)
+    refused.choices[0].message.refusal = "I cannot."
+    path = tmp_path / "o.jsonl"
+    writer_of(path, rows).write(path, (BulkResult(row, refused) for row in rows.rows()))
+    (line,) = _json_lines(path)
+    assert (line["answer"], line["error"]) == (None, "GenerationFailedError: the model refused: I cannot.")
+
+
 def test_answers_as_objects_are_checked_and_become_columns(tmp_path: Path) -> None:
     rows = open_input(["a", "b", "c"], schema=_TICKET)
     told = "GenerationFailedError: the answer does not fit Ticket (urgent: must be boolean, got a text)"
@@ -300,10 +310,10 @@ def test_a_value_beyond_a_type_of_parquet_is_told(tmp_path: Path) -> None:
 def test_a_dataframe_comes_back_with_its_index(tmp_path: Path) -> None:
     frame = pd.DataFrame({"text": ["a", "b", "c"], "answer": ["g", "g", "g"]}, index=[7, 8, 9])
     rows = open_input(frame, limit=2)
-    found = frame_of(rows, (result(row, "Yes", Decimal("0.5")) for row in rows.rows()))
+    found = frame_of(rows, (result(row, f"Yes {row.position}", Decimal("0.5")) for row in [*rows.rows()][::-1]))
     assert list(found.index) == [7, 8]
     assert list(found.columns) == ["text", "answer", "answer_2", "error", "usd", "target"]
-    assert list(found["answer_2"]) == ["Yes", "Yes"]
+    assert list(found["answer_2"]) == ["Yes 0", "Yes 1"]
     assert found["usd"].sum() == Decimal("1.0")
     assert list(frame.columns) == ["text", "answer"]
     with pytest.raises(InvalidRequestError, match="only a pandas DataFrame gives one back"):

@@ -13,7 +13,7 @@ from pydantic import BaseModel, RootModel, model_validator
 
 from llama_client.bulk.inputs.json_lines import kind_of
 from llama_client.bulk.inputs.json_schema import Checker, SchemaError, resolved
-from llama_client.errors import InvalidRequestError
+from llama_client.errors import GenerationFailedError, InvalidRequestError
 from llama_client.structured import AnswerForm
 from llama_client.validation import broken_rule
 
@@ -68,10 +68,13 @@ class Answers:
         """An answer by fields, as JSON has it.
 
         Raises:
-            GenerationFailedError: It is not what the schema asks for.
+            GenerationFailedError: It is not what the schema asks for, or a refusal.
         """
         if self.form is None:
-            return {"answer": completion.choices[0].message.content if completion.choices else None}
+            message = completion.choices[0].message if completion.choices else None
+            if message is not None and message.refusal:
+                raise GenerationFailedError(f"the model refused: {message.refusal}", retryable=False)
+            return {"answer": None if message is None else message.content}
         parsed = self.form.parsed(completion.choices[:1])
         if not parsed:
             return {}

@@ -67,6 +67,10 @@ class CsvFile:
         number, names = header
         if len(names) == 1 and names[0].lstrip().startswith(("{", "[")):
             raise self._file.wrong("looks like JSON lines; rename it to end in .jsonl")
+        if names[0].startswith("sep="):
+            raise self._file.wrong(
+                "a mark that only Excel knows; remove the line, so that the header is the first", number
+            )
         for at, name in enumerate(names):
             if not name.strip():
                 raise self._file.wrong(

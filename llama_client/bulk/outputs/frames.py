@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from llama_client.bulk.inputs.memory import PandasTable
-from llama_client.bulk.outputs.records import records
+from llama_client.bulk.outputs.records import record_of
 from llama_client.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def frame_of(rows: RowsInput, results: Iterator[BulkResult]) -> Any:
 
     Args:
         rows: The input, a pandas DataFrame.
-        results: Its results, in order.
+        results: The results of all its rows, in any order.
 
     Returns:
         A new DataFrame; with a limit, of its first rows.
@@ -33,9 +33,10 @@ def frame_of(rows: RowsInput, results: Iterator[BulkResult]) -> Any:
             f"the input is {rows.name}, and only a pandas DataFrame gives one back; write to a .parquet or .csv file"
         )
     fields = rows.answers.fields(rows.columns)
-    columns: dict[str, list[Any]] = {field.name: [] for field in fields}
-    for _, added in records(results, rows.answers, with_ids=False):
-        for field, value in zip(fields, added, strict=True):
-            columns[field.name].append(value)
     frame = table.frame if rows.limit is None else table.frame.iloc[: rows.limit]
+    columns: dict[str, list[Any]] = {field.name: [None] * len(frame) for field in fields}
+    for result in results:
+        added = record_of(result, rows.answers).added
+        for field, value in zip(fields, added, strict=True):
+            columns[field.name][result.row.position] = value
     return frame.assign(**columns)
