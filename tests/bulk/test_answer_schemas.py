@@ -71,13 +71,14 @@ def test_a_value_fits_or_is_told_where_it_does_not(schema: Any, good: list[Any],
 @pytest.mark.parametrize(
     ("schema", "sentence"),
     [
-        ({"$ref": "https://example.com/schema.json"}, "leads out of the schema; only '#/...' is followed"),
+        ({"$ref": "https://example.com/schema.json"}, "leads out of the schema, or to an anchor; only"),
+        ({"$ref": "#a", "$defs": {"b": {"$anchor": "a"}}}, "only '#/...' is followed"),
         ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "its references go in a circle"),
         ({"properties": {"a": {"type": "date"}}}, "type 'date' is unknown"),
         ({"properties": ["a"]}, "properties must be an object"),
         ({"items": {"minItems": "a"}}, "minItems must be a whole number"),
     ],
-    ids=["out", "circle", "type", "properties", "minItems"],
+    ids=["out", "anchor", "circle", "type", "properties", "minItems"],
 )
 def test_a_schema_that_is_none_is_told(schema: Any, sentence: str) -> None:
     with pytest.raises(SchemaError) as caught:

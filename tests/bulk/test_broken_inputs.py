@@ -54,7 +54,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ("a.csv", b"text\nfine\ncaf\xe9\n", "a.csv, line 3: not UTF-8: byte 4 is 0xE9; convert the file, for example"),
     ("a.jsonl", b'{"text": "a\0b, and more"}', "a.jsonl, line 1: byte 12 is a NUL, which no text has"),
     ("a.csv", "text,text\n1,2\n", "a.csv, line 1: columns 1 and 2 are both named 'text'; rename one"),
-    ("a.csv", "sep=;\nid;text\n1;Hi\n", "a.csv, line 1: a mark that only Excel knows; remove the line"),
+    ("a.csv", "sep=;\nid;text\n1;Hi\n", "a.csv, line 1: a mark that only Excel knows; remove the line before"),
     ("a.csv", ",text\n0,Hi\n", "a.csv, line 1: the header of column 1 is empty; name the column"),
     ("a.csv", "id,text\n1,Hi\n2,Hi, you\n", "a.csv, line 3: 3 fields, and the header has 2; a field that contains"),
     ("a.csv", "id,text\n1\n", "a.csv, line 2: 1 fields, and the header has 2"),
@@ -211,7 +211,19 @@ def test_an_asynchronous_iterable_is_told() -> None:
 
 def test_a_directory_and_a_missing_file_are_told(tmp_path: Path) -> None:
     assert _said(tmp_path) == f"{tmp_path.name} is a directory; name one file in it"
-    assert _said(tmp_path / "a.csv") == f"a.csv does not exist ({tmp_path / 'a.csv'})"
+    looked_for = tmp_path / "a.csv"
+    assert _said(looked_for) == f"a.csv does not exist (looked for {looked_for}); texts to ask go in a list"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("Why do llamas hum?", "does not exist"), ("Why? " * 1000, "cannot be read"), ("Why\0", "cannot be read")],
+    ids=["short", "long", "NUL"],
+)
+def test_a_text_that_is_no_path_is_told(text: str, why: str) -> None:
+    said = _said(text)
+    assert why in said
+    assert "texts to ask go in a list" in said
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such files")

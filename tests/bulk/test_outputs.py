@@ -20,7 +20,6 @@ import pytest
 from pydantic import BaseModel, Field
 
 from llama_client.bulk.inputs.opening import open_input
-from llama_client.bulk.outputs.frames import frame_of
 from llama_client.bulk.outputs.writers import writer_of
 from llama_client.bulk.results import BulkResult
 from llama_client.errors import InvalidRequestError, JobError, LlamaClientError, RateLimitError
@@ -305,19 +304,6 @@ def test_a_value_beyond_a_type_of_parquet_is_told(tmp_path: Path) -> None:
     with pytest.raises(JobError, match=r"column 'n' holds a value that Parquet's type int64 has not .* \.jsonl"):
         written(rows, tmp_path / "o.parquet", ['{"n": 99999999999999999999}'])
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_dataframe_comes_back_with_its_index(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"text": ["a", "b", "c"], "answer": ["g", "g", "g"]}, index=[7, 8, 9])
-    rows = open_input(frame, limit=2)
-    found = frame_of(rows, (result(row, f"Yes {row.position}", Decimal("0.5")) for row in [*rows.rows()][::-1]))
-    assert list(found.index) == [7, 8]
-    assert list(found.columns) == ["text", "answer", "answer_2", "error", "usd", "target"]
-    assert list(found["answer_2"]) == ["Yes 0", "Yes 1"]
-    assert found["usd"].sum() == Decimal("1.0")
-    assert list(frame.columns) == ["text", "answer"]
-    with pytest.raises(InvalidRequestError, match="only a pandas DataFrame gives one back"):
-        frame_of(open_input(["a"]), iter([]))
 
 
 _ENDINGS = pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])

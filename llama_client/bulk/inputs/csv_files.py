@@ -68,9 +68,7 @@ class CsvFile:
         if len(names) == 1 and names[0].lstrip().startswith(("{", "[")):
             raise self._file.wrong("looks like JSON lines; rename it to end in .jsonl")
         if names[0].startswith("sep="):
-            raise self._file.wrong(
-                "a mark that only Excel knows; remove the line, so that the header is the first", number
-            )
+            raise self._file.wrong("a mark that only Excel knows; remove the line before the header", number)
         for at, name in enumerate(names):
             if not name.strip():
                 raise self._file.wrong(

@@ -71,9 +71,10 @@ class InputFile:
                 self._state = _state(os.fstat(handle.fileno()))
                 self.head = handle.read(16)
         except FileNotFoundError:
-            raise self.wrong(f"does not exist ({path})") from None
-        except OSError as error:
-            raise self.wrong(f"cannot be read ({error.strerror or type(error).__name__})") from error
+            raise self.wrong(f"does not exist (looked for {path}); texts to ask go in a list") from None
+        except (OSError, ValueError) as error:
+            # A name may also be no name: too long, or with a NUL.
+            raise self.wrong(f"cannot be read ({_why(error)}); texts to ask go in a list") from error
         self.compression = next((name for magic, name in _COMPRESSED if self.head.startswith(magic)), None)
         for magic, what in _REFUSED:
             if self.head.startswith(magic):
@@ -103,7 +104,7 @@ class InputFile:
             except OSError as error:
                 # bz2 has no error of its own.
                 if self.compression is None or error.errno is not None:
-                    raise self.wrong(f"cannot be read ({error.strerror or type(error).__name__})") from error
+                    raise self.wrong(f"cannot be read ({_why(error)})") from error
                 raise self._damaged() from error
             else:
                 self.require_unchanged(handle)
@@ -199,6 +200,10 @@ class InputFile:
             "Give the job a file that nothing else changes (appending is allowed)",
             where=self.name,
         )
+
+
+def _why(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
 
 
 def _unpacked(part: BinaryIO, compression: str) -> BinaryIO:

@@ -63,8 +63,8 @@ def resolved(schema: Any, root: Any) -> Any:
 
 
 def _target(reference: str, root: Any) -> Any:
-    if not reference.startswith("#"):
-        raise SchemaError(f"$ref {reference!r:.60} leads out of the schema; only '#/...' is followed")
+    if reference != "#" and not reference.startswith("#/"):
+        raise SchemaError(f"$ref {reference!r:.60} leads out of the schema, or to an anchor; only '#/...' is followed")
     found = root
     for part in reference[1:].split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
