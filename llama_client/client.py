@@ -616,6 +616,7 @@ class LlamaClient(_BaseClient):
             for result in client.bulk(["Why do llamas hum?", "What do llamas eat?"], model="gguf/smollm2-135m"):
                 print(result.row.position, result.text or result.error)
         """
+        ready("llama_client.bulk.api", "llama_client.bulk.setup")
         from llama_client.bulk.api import Bulk
         from llama_client.bulk.setup import BulkOptions, JobSetup
 
@@ -762,6 +763,7 @@ class AsyncLlamaClient(_BaseClient):
         on_progress: Callable[[BulkProgress], object] | None = None,
     ) -> AsyncBulk:
         """`LlamaClient.bulk`, for `async for` and `await job.run(...)`."""
+        ready("llama_client.bulk.api", "llama_client.bulk.setup")
         from llama_client.bulk.api import AsyncBulk
         from llama_client.bulk.setup import BulkOptions, JobSetup
 

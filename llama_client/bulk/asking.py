@@ -10,9 +10,13 @@ from llama_client.errors import JobError, LlamaClientError
 if TYPE_CHECKING:
     from llama_client.bulk.rows import Row
     from llama_client.chat import CallContext
+    from llama_client.routing.drive import Call
     from llama_client.routing.recorder import CallRecord
     from llama_client.structured import AnswerForm
     from llama_client.types.completion import ChatCompletion
+
+# Models whose targets are remembered; rows of a job name a few.
+_MAX_KNOWN = 1_000
 
 
 class Asker:
@@ -33,7 +37,7 @@ class Asker:
 
     async def answer(self, row: Row) -> ChatCompletion:
         try:
-            call = await self._context.acall(row.params, stream=False, form=self._form)
+            call = _once(await self._context.acall(row.params, stream=False, form=self._form))
             with call.record.held():
                 return call.record.won((await call.adrive()).attempt)
         except LlamaClientError as error:
@@ -41,19 +45,26 @@ class Asker:
             raise
 
     def target_of(self, row: Row) -> str:
-        """What the router would try first for the row's model; where that is not known, the model."""
-        model = row.params.get("model") or self._context.model
+        """What a row's limit is kept for: its model's target, or all that the router may try for it.
+
+        A route has one limit, not one for each target: while its first target is rate limited the router asks the next,
+        and the limit holds rows back only if all of them refuse.
+        """
+        model = row.params.get("model") or self._context.model or self._context.config.default_model
         key = model if isinstance(model, str | None) else tuple(model)
         known = self._targets.get(key)
         if known is None:
-            known = self._targets[key] = self._first_target(model)
+            known = self._targets_of(model)
+            if len(self._targets) < _MAX_KNOWN:
+                self._targets[key] = known
         return known
 
-    def _first_target(self, model: object) -> str:
+    def _targets_of(self, model: object) -> str:
         try:
             choices = self._context.resolver.choices(model)
-            return choices[0].targets[0].name
-        except (LlamaClientError, IndexError):
+            names = dict.fromkeys(target.name for choice in choices for target in choice.targets)
+            return ", ".join(names)
+        except LlamaClientError:
             # The call itself will say what is wrong.
             return str(model)
 
@@ -76,7 +87,7 @@ class PendingCall:
             JobError: The client was closed.
         """
         try:
-            call = self._context.call(self._params, stream=False, form=self._form)
+            call = _once(self._context.call(self._params, stream=False, form=self._form))
             self._record = call.record
             if self._is_stopped:
                 call.record.stop()
@@ -92,6 +103,11 @@ class PendingCall:
         record = self._record
         if record is not None:
             record.stop()
+
+
+def _once(call: Call) -> Call:
+    """The call without retries at a target: the job makes them, and its limits see each refusal."""
+    return call._replace(retries_failures=False)
 
 
 def _require_open(context: CallContext, error: LlamaClientError) -> None:

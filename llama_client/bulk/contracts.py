@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from llama_client.bulk.limits.flights import Flight
     from llama_client.bulk.results import BulkResult
     from llama_client.bulk.rows import Row
     from llama_client.errors import LlamaClientError
@@ -91,13 +92,15 @@ class Limits(Protocol):
         """0: one more may start; seconds: not before then; None: not before another one has ended."""
         ...
 
-    def started(self, target: str, now: float) -> None: ...
-
-    def ended(self, target: str, now: float, outcome: ChatCompletion | LlamaClientError) -> None:
-        """A call is over: its attempts tell targets, statuses and times."""
+    def started(self, target: str, now: float) -> Flight:
+        """A call starts. What is returned is for `ended` or `abandoned`."""
         ...
 
-    def abandoned(self, target: str) -> None:
+    def ended(self, flight: Flight, now: float, outcome: ChatCompletion | LlamaClientError) -> None:
+        """A call is over: its outcome and its attempts tell whether it was refused, and how long it took."""
+        ...
+
+    def abandoned(self, flight: Flight) -> None:
         """A call was cut off, and tells nothing."""
         ...
 

@@ -6,7 +6,7 @@ import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -28,6 +28,7 @@ from llama_client.errors import (
 
 if TYPE_CHECKING:
     from llama_client.bulk.contracts import Limits
+    from llama_client.bulk.limits.flights import Flight
     from llama_client.bulk.rows import Row
     from llama_client.types.completion import Attempt, ChatCompletion
 
@@ -35,11 +36,11 @@ if TYPE_CHECKING:
 _READ_AHEAD = 256
 # Rows that wait for another try; with more, no new one is begun.
 _MAX_DELAYED = 4_096
-# How often a row is asked; each time the router makes attempts of its own.
-_MAX_TRIES = 5
+# How often a row is asked: of a million, at a target that fails 30 of a hundred, hardly one fails so often.
+_MAX_TRIES = 12
 # A refused request cost nothing, and limits are found by meeting them.
 _MAX_REFUSALS = 30
-_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 60.0
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 8.0
 # No provider's window of requests is longer than a day.
 _LONGEST_ASKED_S = 86_400.0
 # Errors of the account or the configuration: when so many rows of a target have met one in succession, no other row
@@ -67,6 +68,7 @@ class PendingRow:
         tries: How often it failed by an error that may pass.
         refusals: How often it was rate limited.
         attempts: Those of its failed tries.
+        flight: What its limit knows of the call in flight.
     """
 
     row: Row
@@ -74,6 +76,7 @@ class PendingRow:
     tries: int = 0
     refusals: int = 0
     attempts: list[Attempt] = field(default_factory=list)
+    flight: Flight | None = None
 
 
 Outcome: TypeAlias = "ChatCompletion | LlamaClientError"
@@ -87,7 +90,6 @@ class Dispatcher:
 
     Args:
         limits: How many requests may be in flight.
-        target_of: What a row's limit is kept for.
         max_pending: The most rows that are asked, or answered and not yet recorded: what a killed process may lose.
         random: Spreads the tries of rows that failed together.
 
@@ -97,7 +99,6 @@ class Dispatcher:
     """
 
     limits: Limits
-    target_of: Callable[[Row], str]
     max_pending: int
     random: random.Random = field(default_factory=random.Random)
     in_flight: int = 0
@@ -128,10 +129,10 @@ class Dispatcher:
             return 0
         return max(_READ_AHEAD - self._ready_count, 0)
 
-    def add(self, rows: Iterable[Row], *, is_end: bool) -> list[Done]:
+    def add(self, rows: Iterable[PendingRow], *, is_end: bool) -> list[Done]:
         """Takes rows that were read. What is returned is to be recorded."""
-        for row in rows:
-            self._make_ready(PendingRow(row, self.target_of(row)))
+        for pending in rows:
+            self._make_ready(pending)
         self._is_read = self._is_read or is_end
         return self._done([])
 
@@ -154,7 +155,7 @@ class Dispatcher:
             if not rows:
                 del self._ready[target]
             self.in_flight += 1
-            self.limits.started(target, now)
+            pending.flight = self.limits.started(target, now)
             return pending
         return wait_s
 
@@ -165,7 +166,8 @@ class Dispatcher:
             LlamaClientError: Rows of a target have failed, in succession, by what only the user can mend.
         """
         self.in_flight -= 1
-        self.limits.ended(pending.target, now, outcome)
+        assert pending.flight is not None
+        self.limits.ended(pending.flight, now, outcome)
         if not isinstance(outcome, LlamaClientError):
             return self._done([*self._held.pop(pending.target, ()), (pending, outcome)])
         delay_s = self._delay_s(pending, outcome)
@@ -187,7 +189,8 @@ class Dispatcher:
     def abandoned(self, pending: PendingRow) -> None:
         """A call in flight was cut off: its row stays to be done."""
         self.in_flight -= 1
-        self.limits.abandoned(pending.target)
+        assert pending.flight is not None
+        self.limits.abandoned(pending.flight)
 
     def recorded(self, rows: int) -> None:
         self._unrecorded -= rows

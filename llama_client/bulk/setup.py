@@ -15,7 +15,7 @@ from llama_client.bulk.inputs.opening import open_input
 from llama_client.bulk.job.folder import JobFolder
 from llama_client.bulk.job.manifest import JobOptions
 from llama_client.bulk.job.outputs import has_written, note_output
-from llama_client.bulk.limits import MOST, AimdLimits
+from llama_client.bulk.limits import MOST, AdaptiveLimits
 from llama_client.bulk.memory_journal import NoJournal
 from llama_client.bulk.outputs.frames import AnsweredFrame
 from llama_client.bulk.outputs.writers import writer_of
@@ -96,11 +96,11 @@ class JobSetup:
             tally = self._tally = Tally(total=total, maybe_paid_twice=journal.maybe_paid_twice)
             asker = Asker(self.context, source.answers.form)
             most = MOST if options.max_concurrency is None else options.max_concurrency
-            dispatcher = Dispatcher(AimdLimits(most), asker.target_of, most)
+            dispatcher = Dispatcher(AdaptiveLimits(most), most)
             ledger = self.context.accounting.ledger
             flush = None if ledger is None else ledger.flush
             form, tell = source.answers.form, options.on_progress
-            work = Work(source, journal, dispatcher, tally, flush, options.limit, form, tell)
+            work = Work(source, journal, dispatcher, tally, asker.target_of, flush, options.limit, form, tell)
             stack.pop_all()
         return Run(work, asker, source, folder, output)
 

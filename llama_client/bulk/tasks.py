@@ -89,6 +89,7 @@ class TaskRun:
         """Begins nothing more, and waits for what is in flight to be recorded."""
         self._work.dispatcher.is_stopped = True
         self._changed.set()
+        self._has_ended.set()
         await asyncio.wait([recorder], timeout=GRACE_S)
 
     async def _close(self, recorder: asyncio.Task[None]) -> None:

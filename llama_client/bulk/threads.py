@@ -167,19 +167,19 @@ class ThreadedRun:
 
     def _idle_for(self, seconds: float) -> bool:
         """Waits; False: there are more idle workers than are needed."""
+        if seconds < math.inf and not self._work.dispatcher.in_flight and self._sleeping.acquire(blocking=False):
+            try:
+                self._clock.sleep(min(seconds, POLL_S))
+            finally:
+                self._sleeping.release()
+            return True
         with self._lock:
             self._idle += 1
         try:
-            if seconds < math.inf and not self._work.dispatcher.in_flight and self._sleeping.acquire(blocking=False):
-                try:
-                    self._clock.sleep(min(seconds, POLL_S))
-                finally:
-                    self._sleeping.release()
-                return True
-            try:
-                self._wake.get(timeout=min(seconds, POLL_S))
-            except queue.Empty:
-                return self._idle <= _SPARE
+            self._wake.get(timeout=min(seconds, POLL_S))
+        except queue.Empty:
+            return self._idle <= _SPARE
+        else:
             return True
         finally:
             with self._lock:

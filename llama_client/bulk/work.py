@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llama_client.bulk.checks import RowChecks, require_all
-from llama_client.bulk.dispatcher import Dispatcher, Done
+from llama_client.bulk.dispatcher import Dispatcher, Done, PendingRow
 from llama_client.bulk.receipt import BulkProgress, Tally
 from llama_client.bulk.results import BulkResult
 from llama_client.errors import (
@@ -47,6 +47,7 @@ class Work:
         journal: What was done.
         dispatcher: Which row is next; the drivers call it under their lock.
         tally: Adds up results.
+        target_of: What a row's limit is kept for.
         flush: Waits until the ledger rows of calls that have ended are written, at most so many seconds.
         limit: The most rows of the input; None: all.
         form: What answers are parsed to; None: they stay text.
@@ -57,6 +58,7 @@ class Work:
     journal: Journal
     dispatcher: Dispatcher
     tally: Tally
+    target_of: Callable[[Row], str]
     flush: Callable[[float], bool] | None = None
     limit: int | None = None
     form: AnswerForm | None = None
@@ -71,11 +73,11 @@ class Work:
             # Others were checked as a whole, before.
             self._checks = RowChecks(self.source, self.journal)
 
-    def read(self, most: int) -> tuple[list[Row], bool]:
+    def read(self, most: int) -> tuple[list[PendingRow], bool]:
         """The next rows that are to be asked, and whether the input has ended."""
         if self._rows is None:
             self._rows = self.source.rows()
-        found: list[Row] = []
+        found: list[PendingRow] = []
         while len(found) < most:
             row = next(self._rows, None)
             if row is None:
@@ -87,7 +89,7 @@ class Work:
             if is_done:
                 self.tally.earlier += 1
             else:
-                found.append(row)
+                found.append(PendingRow(row, self.target_of(row)))
         return found, False
 
     def record(self, done: Sequence[Done]) -> list[BulkResult]:

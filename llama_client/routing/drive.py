@@ -58,15 +58,24 @@ class OpenedStream(NamedTuple, Generic[Chunks]):
 
 
 class Call(NamedTuple):
+    """A call that is to be made.
+
+    Attributes:
+        retries_failures: Whether a target is retried after a transient failure; else its caller does that.
+    """
+
     record: CallRecord
     candidates: Sequence[Candidate]
     deadline: Deadline
     rules: RoutingConfig
     backoff: Backoff
+    retries_failures: bool = True
 
     def drive(self) -> OpenedStream[SyncChunks]:
         """Blocks until a stream has content or a whole answer has come."""
-        plan: Plan[OpenedStream[SyncChunks]] = Plan(self.candidates, self.rules, self.deadline, self.backoff)
+        plan: Plan[OpenedStream[SyncChunks]] = Plan(
+            self.candidates, self.rules, self.deadline, self.backoff, self.retries_failures
+        )
         steps, record = plan.steps(), self.record
         record.plan, race = plan, _Race(record)
         won: OpenedStream[SyncChunks] | None = None
@@ -90,7 +99,9 @@ class Call(NamedTuple):
             raise
 
     async def adrive(self) -> OpenedStream[AsyncChunks]:
-        plan: Plan[OpenedStream[AsyncChunks]] = Plan(self.candidates, self.rules, self.deadline, self.backoff)
+        plan: Plan[OpenedStream[AsyncChunks]] = Plan(
+            self.candidates, self.rules, self.deadline, self.backoff, self.retries_failures
+        )
         steps, record = plan.steps(), self.record
         record.plan, race = plan, _AsyncRace(record)
         won: OpenedStream[AsyncChunks] | None = None

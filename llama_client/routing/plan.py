@@ -116,6 +116,7 @@ class Plan(Generic[T]):
     _rules: RoutingConfig
     _deadline: Deadline
     _backoff: Backoff
+    _retries_failures: bool = True
     _running: list[Candidate] = field(default_factory=list)
     _waited_s: float = 0.0
     # Of the attempt that is being prepared, until the plan goes on. The generators have no `finally` for these: where
@@ -296,12 +297,15 @@ class Plan(Generic[T]):
         self._retry_or_exclude(candidate, error)
 
     def _retry_or_exclude(self, candidate: Candidate, error: LlamaClientError) -> None:
-        if not isinstance(error, ProviderError) or not error.retryable or candidate.tries > self._rules.retries:
+        is_retryable = isinstance(error, ProviderError) and error.retryable and candidate.tries <= self._rules.retries
+        # What is said of an answer that does not fit helps the next one of this call, and no other call.
+        if not is_retryable or not (self._retries_failures or isinstance(error, GenerationFailedError)):
             candidate.is_excluded = True
             return
         wait_s = 0.0
         # After a failed generation nothing is overloaded, and the next may well succeed.
         if not isinstance(error, GenerationFailedError):
+            assert isinstance(error, ProviderError)
             wait_s = error.retry_after_s or max(self._backoff.wait_s(candidate.tries), _LEAST_WAIT_S)
         candidate.ready_at = self._deadline.clock.monotonic() + wait_s
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.bulk.jobs import MODES, lines
-from tests.bulk.killed import configuration
 from tests.bulk.served import handed_out, serving
 
 ROOT = Path(__file__).parents[2]
@@ -51,13 +50,12 @@ def test_ctrl_c_keeps_every_answer_that_was_in_flight(mode: str, tmp_path: Path)
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl-C to whole groups of processes")
 def test_a_second_ctrl_c_ends_the_job_at_once(mode: str, tmp_path: Path) -> None:
     with serving(delay_s=0.0) as fast, serving(delay_s=3_600.0) as slow:
-        # The first target answers one row, the second one never.
-        config = configuration(fast, tmp_path / "ledger.db")
-        config["providers"]["b"] = {"kind": "openai", "base_url": f"{slow}/v1"}
+        # The first target answers its row, the second one never.
         code = JOB.replace(
             'rows = (f"row {number}" for number in range(100_000))',
-            "config['providers']['b'] = {'kind': 'openai', 'base_url': '" + slow + "/v1'}\n"
-            "rows = [{'messages': [{'role': 'user', 'content': 'hi'}], 'model': model} for model in ('a/m', 'b/m')]",
+            f"config['providers']['b'] = {{'kind': 'openai', 'base_url': '{slow}/v1'}}\n"
+            "asked = [{'role': 'user', 'content': 'hi'}]\n"
+            "rows = [{'custom_id': name, 'body': {'messages': asked, 'model': f'{name}/m'}} for name in 'ab']",
         )
         command = [sys.executable, "-c", code, mode, fast, str(tmp_path)]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as job:

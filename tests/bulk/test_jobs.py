@@ -13,13 +13,13 @@ import pytest
 from pydantic import BaseModel
 
 from llama_client import (
-    APIConnectionError,
     AuthenticationError,
     BadRequestError,
     BudgetExceededError,
     JobError,
     LlamaClient,
     RateLimitError,
+    ServerError,
 )
 from llama_client.bulk.receipt import BulkProgress
 from llama_client.testing import FakeClock, FakeProvider, fails
@@ -152,7 +152,7 @@ def test_a_row_that_fails_is_told_apart_and_asked_again_alone(fake: FakeProvider
 @both
 def test_an_error_that_may_pass_gives_a_row_another_try(fake: FakeProvider, mode: str) -> None:
     # More than the router's own tries.
-    fake.says(*[fails(RateLimitError, retry_after_s=90)] * 3, *[APIConnectionError] * 3)
+    fake.says(*[fails(RateLimitError, retry_after_s=90)] * 3, *[ServerError] * 3)
     found, receipt = results(mode, fake.config(), ["a row"])
     assert (found[0].text, receipt.failed) == ("answer to a row", 0)
     assert receipt.calls == len(fake.requests) > 3
@@ -160,11 +160,12 @@ def test_an_error_that_may_pass_gives_a_row_another_try(fake: FakeProvider, mode
 
 @both
 def test_a_row_that_goes_on_failing_is_given_up(fake: FakeProvider, mode: str) -> None:
-    fake.always(APIConnectionError)
+    fake.always(ServerError)
     (result,), receipt = results(mode, fake.config(), ["a row"])
-    assert isinstance(result.error, APIConnectionError)
+    assert isinstance(result.error, ServerError)
     assert receipt.failed == 1
-    assert len(result.error.attempts) == len(fake.requests) == receipt.calls
+    # Those that were skipped, as the circuit was open, are told too.
+    assert sum(each.sent for each in result.error.attempts) == len(fake.requests) == receipt.calls
     assert result.error.__traceback__ is None
 
 
@@ -192,7 +193,7 @@ def test_a_few_rows_with_such_an_error_are_failures(fake: FakeProvider, mode: st
 
 @both
 def test_a_budget_that_is_used_up_stops_the_job(fake: FakeProvider, mode: str, tmp_path: Path) -> None:
-    config = fake.config() | {"budgets": [{"window": "day", "usd": "0.0000001"}]}
+    config = fake.config() | {"budgets": [{"window": "day", "usd": 0.0000001}]}
     with pytest.raises(BudgetExceededError):
         run(mode, config, ROWS, tmp_path / "out.jsonl")
     assert lines(tmp_path / "out.jsonl.job/failures.jsonl") == []
