@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing, closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llama_client.bulk.tasks import TaskRun
 from llama_client.bulk.threads import ThreadedRun
@@ -67,6 +67,33 @@ class Bulk:
             run.write()
         return self.receipt
 
+    def frame(self) -> Any:
+        """Asks all rows of a pandas DataFrame, and gives it back with the answers as columns more.
+
+        Its index, its columns and their types stay. Results are in memory until the last one is there.
+
+        Returns:
+            A new DataFrame: `answer` or the properties of the schema, `error`, `usd` and `target` beside its columns. A
+            column of it that has such a name stays; that of the answer is then `answer_2`.
+
+        Raises:
+            InvalidRequestError: The rows are no pandas DataFrame, or one of them is broken; nothing was asked.
+            JobError: As `run`.
+            BudgetExceededError: As `run`.
+
+        Example:
+            import pandas
+
+            tickets = pandas.DataFrame({"text": ["Late again!", "Thank you."]}, index=[101, 102])
+            job = client.bulk(tickets, model="gguf/smollm2-135m", prompt="Answer in a word: {text}")
+            print(job.frame()[["text", "answer"]])
+        """
+        frame = self._setup.frame()
+        with closing(iter(self)) as results:
+            for result in results:
+                frame.add(result)
+        return frame.made()
+
 
 class AsyncBulk:
     """`Bulk` for an `AsyncLlamaClient`: the same with `async for`, and `await` before `run`."""
@@ -102,3 +129,11 @@ class AsyncBulk:
         finally:
             await asyncio.to_thread(run.close)
         return self.receipt
+
+    async def frame(self) -> Any:
+        """`Bulk.frame`, awaited."""
+        frame = await asyncio.to_thread(self._setup.frame)
+        async with aclosing(aiter(self)) as results:
+            async for result in results:
+                frame.add(result)
+        return await asyncio.to_thread(frame.made)

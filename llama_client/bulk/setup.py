@@ -17,6 +17,7 @@ from llama_client.bulk.job.manifest import JobOptions
 from llama_client.bulk.job.outputs import has_written, note_output
 from llama_client.bulk.limits import MOST, AdaptiveLimits
 from llama_client.bulk.memory_journal import NoJournal
+from llama_client.bulk.outputs.frames import AnsweredFrame
 from llama_client.bulk.outputs.writers import writer_of
 from llama_client.bulk.receipt import BulkProgress, BulkReceipt, Tally
 from llama_client.bulk.work import Work
@@ -102,6 +103,14 @@ class JobSetup:
             work = Work(source, journal, dispatcher, tally, asker.target_of, flush, options.limit, form, tell)
             stack.pop_all()
         return Run(work, asker, source, folder, output)
+
+    def frame(self) -> AnsweredFrame:
+        """Where results are put beside their rows. It may block.
+
+        Raises:
+            InvalidRequestError: The rows are no DataFrame.
+        """
+        return AnsweredFrame(self._opened())
 
     def _opened(self) -> RowsInput:
         if self._source is None:

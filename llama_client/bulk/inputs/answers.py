@@ -13,7 +13,7 @@ from pydantic import BaseModel, RootModel, model_validator
 
 from llama_client.bulk.inputs.json_lines import kind_of
 from llama_client.bulk.inputs.json_schema import Checker, SchemaError, resolved
-from llama_client.errors import InvalidRequestError
+from llama_client.errors import GenerationFailedError, InvalidRequestError
 from llama_client.structured import AnswerForm
 from llama_client.validation import broken_rule
 
@@ -26,6 +26,8 @@ _KINDS: dict[str, Kind] = {"string": "text", "integer": "integer", "number": "nu
 # Beside the answer.
 _FACTS: dict[str, Kind] = {"error": "text", "usd": "money", "target": "text"}
 _MAX_SCHEMA_BYTES = 2**20
+# The integers that tables have are of 64 bits.
+_INTEGERS = 2**63
 _NOT_IN_NAMES = re.compile(r"\W+")
 
 
@@ -66,10 +68,13 @@ class Answers:
         """An answer by fields, as JSON has it.
 
         Raises:
-            GenerationFailedError: It is not what the schema asks for.
+            GenerationFailedError: It is not what the schema asks for, or a refusal.
         """
         if self.form is None:
-            return {"answer": completion.choices[0].message.content if completion.choices else None}
+            message = completion.choices[0].message if completion.choices else None
+            if message is not None and message.refusal:
+                raise GenerationFailedError(f"the model refused: {message.refusal}", retryable=False)
+            return {"answer": None if message is None else message.content}
         parsed = self.form.parsed(completion.choices[:1])
         if not parsed:
             return {}
@@ -161,6 +166,8 @@ def _kind(schema: Any, root: Any) -> Kind:
 
 def kind_of_value(value: object) -> Kind:
     """The type of a column for a value of JSON that is not null."""
+    if type(value) is int and not -_INTEGERS <= value < _INTEGERS:
+        return "json"
     for kind, name in _OF_VALUES:
         if isinstance(value, kind):
             return name

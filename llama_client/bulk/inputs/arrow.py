@@ -78,7 +78,12 @@ class ArrowTable:
         self.is_replayable = not hasattr(source, "read_next_batch")
         schema = source.schema if isinstance(getattr(source, "schema", None), self._arrow.Schema) else None
         if schema is None:
-            schema = self._arrow.RecordBatchReader.from_stream(source).schema
+            try:
+                schema = self._arrow.RecordBatchReader.from_stream(source).schema
+            except (self._arrow.ArrowException, TypeError, ValueError) as error:
+                raise InvalidRequestError(
+                    f"{self.name} is no table with named columns; give a table or a list"
+                ) from error
         self.schema: pa.Schema = readable_schema(schema, self._arrow)
         self.columns = column_names(self.schema.names, self.name)
 
@@ -109,15 +114,11 @@ def column_names(names: list[str], source: str) -> tuple[str, ...]:
 
 
 def readable_schema(schema: pa.Schema, arrow: Any) -> pa.Schema:
-    """The types of the values that are read: microseconds for nanoseconds, and values for places in a dictionary."""
-    # Python's dates have no nanoseconds, and pyarrow would import pandas for them.
+    """With microseconds for nanoseconds: Python's dates have no more, and pyarrow would import pandas for them."""
     types = arrow.types
     fields = []
     for field in schema:
         kind = field.type
-        if types.is_dictionary(kind):
-            kind = kind.value_type
-            field = field.with_type(kind)
         if types.is_timestamp(kind) and kind.unit == "ns":
             field = field.with_type(arrow.timestamp("us", kind.tz))
         elif types.is_duration(kind) and kind.unit == "ns":

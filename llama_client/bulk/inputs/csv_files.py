@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 
 from llama_client.bulk.inputs.files import MAX_LINE_BYTES, InputFile
 from llama_client.bulk.inputs.tables import Record, Unit
-from llama_client.errors import InvalidRequestError
+from llama_client.errors import InvalidRequestError, JobError
 
 # Spreadsheets of countries with a decimal comma write semicolons. Tried only where the header has no comma.
 _OTHER_DELIMITERS = (";", "\t", "|")
@@ -67,42 +67,46 @@ class CsvFile:
         number, names = header
         if len(names) == 1 and names[0].lstrip().startswith(("{", "[")):
             raise self._file.wrong("looks like JSON lines; rename it to end in .jsonl")
+        if names[0].startswith("sep="):
+            raise self._file.wrong_line("a mark that only Excel knows; remove the line before the header", number)
         for at, name in enumerate(names):
             if not name.strip():
-                raise self._file.wrong(
+                raise self._file.wrong_line(
                     f"the header of column {at + 1} is empty; name the column "
                     "(pandas writes its index so: to_csv(..., index=False) leaves it out)",
                     number,
                 )
             if name in names[:at]:
                 other = names.index(name) + 1
-                raise self._file.wrong(f"columns {other} and {at + 1} are both named {name!r}; rename one", number)
+                raise self._file.wrong_line(f"columns {other} and {at + 1} are both named {name!r}; rename one", number)
         return tuple(names)
 
-    def _ragged(self, number: int, fields: list[str]) -> InvalidRequestError:
-        return self._file.wrong(
+    def _ragged(self, number: int, fields: list[str]) -> InvalidRequestError | JobError:
+        return self._file.wrong_line(
             f"{len(fields)} fields, and the header has {len(self.columns)}; "
             'a field that contains the delimiter must be in quotes ("...")',
             number,
         )
 
-    def _broken(self, first: int, last: int, error: csv.Error) -> InvalidRequestError:
+    def _broken(self, first: int, last: int, error: csv.Error) -> InvalidRequestError | JobError:
         why = str(error)
         if "unexpected end of data" in why:
-            return self._file.wrong('a quoted field begins in this record and does not end; close it with "', first)
+            return self._file.wrong_line(
+                'a quoted field begins in this record and does not end; close it with "', first
+            )
         if "expected after" in why:
-            return self._file.wrong(
+            return self._file.wrong_line(
                 'text stands after a closing quote; a quote within a field is written twice (""), '
                 "and the field in quotes",
                 last,
             )
         if "new-line character" in why:
-            return self._file.wrong(
+            return self._file.wrong_line(
                 "a carriage return without a line feed, as old Macs end lines; "
                 f"convert the file: tr '\\r' '\\n' < {self.name} > converted-{self.name}",
                 last,
             )
-        return self._file.wrong(f"not CSV ({why})", last)
+        return self._file.wrong_line(f"not CSV ({why})", last)
 
 
 class _RecordLines:
@@ -123,7 +127,7 @@ class _RecordLines:
         self.number, line = self._taken()
         self._chars += len(line)
         if self._chars > MAX_LINE_BYTES:
-            raise self._file.wrong(
+            raise self._file.wrong_line(
                 f'a record longer than {MAX_LINE_BYTES // 2**20} MiB; is a quoted field not closed with "?', self._first
             )
         return line

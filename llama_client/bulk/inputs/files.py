@@ -71,19 +71,27 @@ class InputFile:
                 self._state = _state(os.fstat(handle.fileno()))
                 self.head = handle.read(16)
         except FileNotFoundError:
-            raise self.wrong(f"does not exist ({path})") from None
-        except OSError as error:
-            raise self.wrong(f"cannot be read ({error.strerror or type(error).__name__})") from error
+            raise self.wrong(f"does not exist (looked for {path}); texts to ask go in a list") from None
+        except (OSError, ValueError) as error:
+            # A name may also be no name: too long, or with a NUL.
+            raise self.wrong(f"cannot be read ({_why(error)}); texts to ask go in a list") from error
         self.compression = next((name for magic, name in _COMPRESSED if self.head.startswith(magic)), None)
         for magic, what in _REFUSED:
             if self.head.startswith(magic):
                 raise self.wrong(f"is {what.format(name=self.name)}")
 
-    def wrong(self, what: str, line: int | None = None) -> InvalidRequestError:
-        """The error that says what is wrong with it, or with a line of it."""
-        if line is None:
-            return InvalidRequestError(f"{self.name} {what}")
-        return InvalidRequestError(f"{self.name}, line {line}: {what}")
+    def wrong(self, what: str) -> InvalidRequestError:
+        """The error that says what is wrong with it."""
+        return InvalidRequestError(f"{self.name} {what}")
+
+    def wrong_line(self, what: str, line: int) -> InvalidRequestError | JobError:
+        """The error that says what is wrong with a line of it, or that the file is no longer what it was."""
+        try:
+            with self.path.open("rb") as handle:
+                how = self._difference(handle)
+        except OSError:
+            how = "is no longer there"
+        return InvalidRequestError(f"{self.name}, line {line}: {what}") if how is None else self._changed(how)
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
@@ -103,7 +111,7 @@ class InputFile:
             except OSError as error:
                 # bz2 has no error of its own.
                 if self.compression is None or error.errno is not None:
-                    raise self.wrong(f"cannot be read ({error.strerror or type(error).__name__})") from error
+                    raise self.wrong(f"cannot be read ({_why(error)})") from error
                 raise self._damaged() from error
             else:
                 self.require_unchanged(handle)
@@ -127,13 +135,17 @@ class InputFile:
 
     def require_unchanged(self, handle: BinaryIO) -> None:
         """Raises `JobError` where it has been replaced, cut or written over since it was found."""
+        how = self._difference(handle)
+        if how is not None:
+            raise self._changed(how)
+
+    def _difference(self, handle: BinaryIO) -> str | None:
         now, then = _state(os.fstat(handle.fileno())), self._state
         if (now.inode, now.device) != (then.inode, then.device):
-            raise self._changed("was replaced by another file")
+            return "was replaced by another file"
         if now.size < then.size:
-            raise self._changed(f"was cut from {then.size} to {now.size} bytes")
-        if now.size == then.size and now.modified_ns != then.modified_ns:
-            raise self._changed("was written to")
+            return f"was cut from {then.size} to {now.size} bytes"
+        return "was written to" if now.size == then.size and now.modified_ns != then.modified_ns else None
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Each physical line of its text with its number and its line end."""
@@ -146,20 +158,20 @@ class InputFile:
                 number += 1
                 if len(line) > MAX_LINE_BYTES:
                     most = MAX_LINE_BYTES // 2**20
-                    raise self.wrong(f"longer than {most} MiB; is the file one long line, without line ends?", number)
+                    raise self.wrong_line(f"longer than {most} MiB; has the file no line ends?", number)
                 if number == 1:
                     line = self._without_bom(line)
                 if b"\0" in line:
                     raise self._has_nul(line, number)
+                if not line.endswith(b"\n") and self.compression is None and self._is_cut():
+                    raise self.wrong_line("incomplete: the file is still being written; begin when it is done", number)
                 yield number, self._decoded(line, number)
 
-    @property
-    def has_grown(self) -> bool:
-        """Whether more has been appended since."""
-        try:
-            return self.path.stat().st_size > self._state.size
-        except OSError:
-            return False
+    def _is_cut(self) -> bool:
+        """Whether the last line went on since: it was being written when the file was found."""
+        with self.path.open("rb") as handle:
+            handle.seek(self._state.size)
+            return handle.read(1) not in (b"", b"\n", b"\r")
 
     def _without_bom(self, line: bytes) -> bytes:
         for magic, encoding in _WIDE_BOMS:
@@ -172,17 +184,17 @@ class InputFile:
             return line.decode()
         except UnicodeDecodeError as error:
             at, byte = error.start + 1, line[error.start]
-            raise self.wrong(
+            raise self.wrong_line(
                 f"not UTF-8: byte {at} is 0x{byte:02X}; convert the file, for example "
                 f"iconv -f WINDOWS-1252 -t UTF-8 {self.name} > converted-{self.name}",
                 number,
             ) from None
 
-    def _has_nul(self, line: bytes, number: int) -> InvalidRequestError:
+    def _has_nul(self, line: bytes, number: int) -> InvalidRequestError | JobError:
         if line.count(b"\0") * 3 >= len(line):
             return self._is_wide("UTF-16")
         at = line.index(b"\0") + 1
-        return self.wrong(f"byte {at} is a NUL, which no text has; was the file damaged?", number)
+        return self.wrong_line(f"byte {at} is a NUL, which no text has; was the file damaged?", number)
 
     def _is_wide(self, encoding: str) -> InvalidRequestError:
         return self.wrong(
@@ -199,6 +211,10 @@ class InputFile:
             "Give the job a file that nothing else changes (appending is allowed)",
             where=self.name,
         )
+
+
+def _why(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
 
 
 def _unpacked(part: BinaryIO, compression: str) -> BinaryIO:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from llama_client.validation import quoted
+from llama_client.bulk.inputs.json_lines import kind_of
 
 _MAX_DEPTH = 200
 _IS: dict[str, Callable[[Any], bool]] = {
@@ -39,7 +39,7 @@ _FORMS: dict[str, tuple[Any, str]] = {
 
 
 class Problem(NamedTuple):
-    """What does not fit: its place in the value, and why."""
+    """What does not fit: its place in the value, and why. Values of the answer are not in it."""
 
     field: str
     sentence: str
@@ -63,8 +63,8 @@ def resolved(schema: Any, root: Any) -> Any:
 
 
 def _target(reference: str, root: Any) -> Any:
-    if not reference.startswith("#"):
-        raise SchemaError(f"$ref {reference!r:.60} leads out of the schema; only '#/...' is followed")
+    if reference != "#" and not reference.startswith("#/"):
+        raise SchemaError(f"$ref {reference!r:.60} leads out of the schema, or to an anchor; only '#/...' is followed")
     found = root
     for part in reference[1:].split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
@@ -126,10 +126,11 @@ class Checker:
     def _problem(self, value: Any, schema: Any, at: str, depth: int) -> Problem | None:
         if depth > _MAX_DEPTH:
             return Problem(at, "is nested too deeply")
-        if isinstance(schema, bool):
-            return None if schema else Problem(at, "must not be there")
+        if schema is False:
+            return Problem(at, "must not be there")
         if not isinstance(schema, Mapping):
-            return None
+            # Of any value, each number in it is one of JSON.
+            schema = {}
         checks = (self._of_reference, self._of_type, self._of_value, self._of_object, self._of_array, self._of_branches)
         for check in checks:
             found = check(value, schema, at, depth + 1)
@@ -150,11 +151,11 @@ class Checker:
             return Problem(at, "must be a finite number")
         wanted = _types(schema)
         if wanted and not any(_IS[each](value) for each in wanted):
-            return Problem(at, f"must be {' or '.join(wanted)}, got {quoted(value)}")
+            return Problem(at, f"must be {' or '.join(wanted)}, got {kind_of(value)}")
         if "const" in schema and not _same(value, schema["const"]):
-            return Problem(at, f"must be {_shown(schema['const'])}, got {quoted(value)}")
+            return Problem(at, f"must be {_shown(schema['const'])}")
         if "enum" in schema and not any(_same(value, each) for each in schema["enum"]):
-            return Problem(at, f"must be one of {_shown(schema['enum'])}, got {quoted(value)}")
+            return Problem(at, f"must be one of {_shown(schema['enum'])}")
         return None
 
     def _of_value(self, value: Any, schema: Mapping[str, Any], at: str, depth: int) -> Problem | None:
@@ -170,7 +171,7 @@ class Checker:
             for name, is_wrong, words in _BOUNDS:
                 bound = schema.get(name)
                 if isinstance(bound, int | float) and not isinstance(bound, bool) and is_wrong(value, bound):
-                    return Problem(at, f"must be {words} {bound}, got {quoted(value)}")
+                    return Problem(at, f"must be {words} {bound}")
         return None
 
     def _of_object(self, value: Any, schema: Mapping[str, Any], at: str, depth: int) -> Problem | None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import AsyncIterable, Generator, Iterable, Mapping, Set, Sized
-from itertools import chain
 from typing import Any
 
 from llama_client.bulk.inputs.arrow import column_names
 from llama_client.bulk.inputs.json_lines import kind_of
 from llama_client.bulk.inputs.tables import Record, Unit
 from llama_client.bulk.inputs.values import plain
-from llama_client.errors import InvalidRequestError, JobError
+from llama_client.errors import InvalidRequestError
 
 
 def is_pandas(source: object) -> bool:
@@ -44,48 +43,27 @@ class PandasTable:
 
 
 class IterableTable:
-    """Any iterable. An iterator gives its rows once."""
+    """Any iterable."""
 
     unit: Unit = "item"
     columns: tuple[str, ...] | None = None
 
     def __init__(self, source: Iterable[Any]) -> None:
         self._source = source
-        iterator = iter(source)
-        self.is_replayable = iterator is not source
+        self.is_replayable = iter(source) is not source
         self.name = "an iterable" if self.is_replayable else "an iterator"
-        # Only the first item of an iterator is read before its rows are: it tells what all are.
-        self._iterator = None if self.is_replayable else iterator
-        self._is_read = False
 
     def count(self) -> int | None:
         return len(self._source) if self.is_replayable and isinstance(self._source, Sized) else None
 
-    def first(self) -> Record | None:
-        """The first record, which is given again by `records`."""
-        iterator = iter(self._source) if self._iterator is None else self._iterator
-        for item in iterator:
-            if self._iterator is not None:
-                self._iterator = chain((item,), iterator)
-            return self._record(1, item)
-        return None
-
     def records(self) -> Generator[Record]:
-        if self._iterator is None:
-            items: Iterable[Any] = self._source
-        elif self._is_read:
-            raise JobError(
-                "an iterator gives its rows once, and they were read; give a list, a file, "
-                "or an object whose __iter__ begins anew"
-            )
-        else:
-            items, self._is_read = self._iterator, True
-        for number, item in enumerate(items, 1):
+        for number, item in enumerate(self._source, 1):
             yield self._record(number, item)
 
     def _record(self, number: int, item: object) -> Record:
+        item = plain(item)
         if isinstance(item, str):
-            return Record(number, {"text": str(item)})
+            return Record(number, {"text": item})
         if isinstance(item, list | tuple) and item and all(isinstance(each, Mapping) for each in item):
             return Record(number, {"messages": list(item)})
         if not isinstance(item, Mapping):

@@ -10,7 +10,7 @@ from typing import Any
 from llama_client.bulk.inputs.answers import Answers
 from llama_client.bulk.inputs.rows_input import RowsInput
 from llama_client.bulk.inputs.shapes import BatchShape, MessagesShape, PromptShape, Shape, is_batch_line
-from llama_client.bulk.inputs.sources import first_record, table_of
+from llama_client.bulk.inputs.sources import opened
 from llama_client.bulk.inputs.tables import Record, Table
 from llama_client.bulk.inputs.templates import Template, columns_named
 from llama_client.errors import InvalidRequestError
@@ -71,8 +71,7 @@ def open_input(
     answers = Answers(schema)
     shared = _shared(params, model, answers)
     template = None if prompt is None else Template(prompt)
-    table = table_of(source)
-    first = first_record(table)
+    table, first = opened(source)
     path = Path(source) if isinstance(source, str | os.PathLike) else None
     return RowsInput(table, _shape(table, first, template, system, shared, prompt), answers, first, limit, path)
 

@@ -13,6 +13,8 @@ from llama_client.errors import InvalidRequestError
 from llama_client.validation import nearest
 
 _BATCH_KEYS = frozenset({"custom_id", "method", "url", "body"})
+# How like a parameter a field must be to be taken for a misspelling of it: servers have a `top_a` and a `store`.
+_MISSPELLED = 0.85
 _CHAT_URL = "/chat/completions"
 
 
@@ -107,7 +109,7 @@ class BatchShape:
         own.pop("stream", None)
         extra = {name: value for name, value in body.items() if name not in self._known and value is not None}
         for name in extra:
-            match = nearest(name, self._known)
+            match = nearest(name, self._known, cutoff=_MISSPELLED)
             if match is not None:
                 raise wrong(where, f"body.{name} is unknown; did you mean {match!r}?", name)
         if extra:

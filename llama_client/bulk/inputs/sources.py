@@ -10,8 +10,8 @@ from llama_client.bulk.inputs.arrow import PARQUET_MAGIC, ArrowTable, ParquetTab
 from llama_client.bulk.inputs.csv_files import CsvFile
 from llama_client.bulk.inputs.files import InputFile
 from llama_client.bulk.inputs.json_lines import JsonLines
-from llama_client.bulk.inputs.memory import IterableTable, PandasTable, is_pandas, iterable_table
-from llama_client.bulk.inputs.tables import Record, Table
+from llama_client.bulk.inputs.memory import PandasTable, is_pandas, iterable_table
+from llama_client.bulk.inputs.tables import OnceTable, Record, Table
 from llama_client.errors import InvalidRequestError
 
 _JSON_LINES = frozenset({".jsonl", ".ndjson", ".jsonlines", ".json", ""})
@@ -20,13 +20,32 @@ _PARQUET = frozenset({".parquet", ".pq"})
 _PACKED = frozenset({".gz", ".gzip", ".bz2", ".xz", ".zst", ".zstd"})
 
 
-def table_of(source: object) -> Table:
-    """The table that a source is."""
+def opened(source: object) -> tuple[Table, Record]:
+    """The table that a source is, and its first record, which tells what all are.
+
+    Raises:
+        InvalidRequestError: It is no source of rows, or has none.
+        MissingExtraError: It needs the extra `bulk`.
+    """
+    table = _table(source)
+    if table.is_replayable:
+        with closing(table.records()) as records:
+            first = next(records, None)
+    else:
+        table = OnceTable(table)
+        first = table.first
+    if first is None:
+        raise InvalidRequestError(f"{table.name} has no rows")
+    return table, first
+
+
+def _table(source: object) -> Table:
     if isinstance(source, str | os.PathLike):
         return _file_table(Path(source))
     if is_pandas(source):
         return PandasTable(source)
-    if hasattr(source, "__arrow_c_stream__"):
+    # One column of pandas or polars is an iterable of texts.
+    if hasattr(source, "__arrow_c_stream__") and type(source).__name__ != "Series":
         return ArrowTable(source)
     return iterable_table(source)
 
@@ -50,15 +69,3 @@ def _file_table(path: Path) -> Table:
     if suffix in _JSON_LINES:
         return JsonLines(file)
     raise file.wrong(f"ends in {suffix!r}; the name must end in .jsonl, .csv, .tsv or .parquet, as the content is")
-
-
-def first_record(table: Table) -> Record:
-    """The first record, which tells what all are."""
-    if isinstance(table, IterableTable):
-        first = table.first()
-    else:
-        with closing(table.records()) as records:
-            first = next(records, None)
-    if first is None:
-        raise InvalidRequestError(f"{table.name} has no rows")
-    return first

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
+from llama_client.errors import JobError
+
 Unit = Literal["line", "row", "item"]
 """What the number of a record counts."""
 
@@ -45,3 +47,36 @@ class Table(Protocol):
         ...
 
     def records(self) -> Generator[Record]: ...
+
+
+class OnceTable:
+    """A table that gives its records once, of which the first was read before the others are.
+
+    Args:
+        table: The table.
+    """
+
+    is_replayable = False
+
+    def __init__(self, table: Table) -> None:
+        self.of = table
+        self.name = table.name
+        self.unit = table.unit
+        self.columns = table.columns
+        self._records = table.records()
+        self.first = next(self._records, None)
+        self._is_read = False
+
+    def count(self) -> int | None:
+        return self.of.count()
+
+    def records(self) -> Generator[Record]:
+        if self._is_read:
+            raise JobError(
+                f"{self.name} gives its rows once, and they were read; give a list, a file, "
+                "or an object whose __iter__ begins anew"
+            )
+        self._is_read = True
+        if self.first is not None:
+            yield self.first
+        yield from self._records

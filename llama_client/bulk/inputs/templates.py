@@ -72,10 +72,10 @@ def _wrong(what: str) -> InvalidRequestError:
 
 
 def _help(name: str, columns: Collection[str]) -> str:
-    hint = suggestion(name, columns)
-    if not hint and (match := re.match(r"\s*(.+?)\s*[.\[:!]", name)) and match[1] in columns:
-        hint = f"; write {{{match[1]}}}: attributes, items and formats are not supported"
-    return hint or columns_named(columns)
+    beginning = re.match(r"\s*(.+?)\s*[.\[:!]", name)
+    if beginning is not None and beginning[1] in columns:
+        return f"; write {{{beginning[1]}}}: attributes, items and formats are not supported"
+    return suggestion(name, columns) or columns_named(columns)
 
 
 def columns_named(columns: Collection[str], most: int = 12) -> str:

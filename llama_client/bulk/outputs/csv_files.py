@@ -42,10 +42,7 @@ class CsvWriter:
             file.write(self._line([*given, *(field.name for field in added)]))
             for values, ours in columns.records:
                 cells = [cell(values.get(name)) for name in given]
-                for field, value in zip(added, ours, strict=True):
-                    text = cell(value)
-                    is_text = not isinstance(value, bool | int | float | Decimal)
-                    cells.append(without_formula(text) if is_text and field.kind != "money" else text)
+                cells += [without_formula(cell(value)) for value in ours]
                 file.write(self._line(cells))
 
     def _line(self, cells: list[str]) -> bytes:

@@ -1,12 +1,11 @@
-"""Results as a DataFrame, or as a table of pyarrow, for input that is one."""
+"""Results as columns of the DataFrame that the rows came from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from llama_client.bulk.inputs.memory import PandasTable
-from llama_client.bulk.outputs.records import records
+from llama_client.bulk.outputs.records import record_of
 from llama_client.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -14,28 +13,33 @@ if TYPE_CHECKING:
     from llama_client.bulk.results import BulkResult
 
 
-def frame_of(rows: RowsInput, results: Iterator[BulkResult]) -> Any:
-    """The DataFrame that the rows came from, with the answers as columns more: its index and types stay.
+class AnsweredFrame:
+    """A pandas DataFrame with the answers to its rows: its index, columns and types stay.
 
     Args:
-        rows: The input, a pandas DataFrame.
-        results: Its results, in order.
-
-    Returns:
-        A new DataFrame; with a limit, of its first rows.
+        rows: The input.
 
     Raises:
         InvalidRequestError: The input is no pandas DataFrame.
     """
-    table = rows.table
-    if not isinstance(table, PandasTable):
-        raise InvalidRequestError(
-            f"the input is {rows.name}, and only a pandas DataFrame gives one back; write to a .parquet or .csv file"
-        )
-    fields = rows.answers.fields(rows.columns)
-    columns: dict[str, list[Any]] = {field.name: [] for field in fields}
-    for _, added in records(results, rows.answers, with_ids=False):
-        for field, value in zip(fields, added, strict=True):
-            columns[field.name].append(value)
-    frame = table.frame if rows.limit is None else table.frame.iloc[: rows.limit]
-    return frame.assign(**columns)
+
+    def __init__(self, rows: RowsInput) -> None:
+        table = rows.table
+        if not isinstance(table, PandasTable):
+            raise InvalidRequestError(
+                f"the input is {rows.name}, and only a pandas DataFrame gives one back; run the job to a .parquet file"
+            )
+        self._answers = rows.answers
+        self._frame = table.frame if rows.limit is None else table.frame.iloc[: rows.limit]
+        fields = rows.answers.fields(rows.columns)
+        self._columns: dict[str, list[Any]] = {field.name: [None] * len(self._frame) for field in fields}
+
+    def add(self, result: BulkResult) -> None:
+        """Puts a result where its row is; they may come in any order."""
+        values = record_of(result, self._answers).added
+        for column, value in zip(self._columns.values(), values, strict=True):
+            column[result.row.position] = value
+
+    def made(self) -> Any:
+        """A new DataFrame."""
+        return self._frame.assign(**self._columns)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llama_client.bulk.inputs.answers import Kind
 from llama_client.bulk.inputs.arrow import pyarrow_for, readable_schema
 from llama_client.bulk.inputs.memory import PandasTable
+from llama_client.bulk.inputs.tables import OnceTable
 from llama_client.bulk.outputs.columns import Columns, columns_of
 from llama_client.bulk.outputs.records import to_json, unicode_text
 from llama_client.bulk.outputs.whole_files import whole_file
@@ -74,6 +75,7 @@ class ParquetWriter:
     def _own_types(self) -> dict[str, Any]:
         """The types that the columns of the input have by themselves."""
         table = self._rows.table
+        table = table.of if isinstance(table, OnceTable) else table
         schema = getattr(table, "schema", None)
         if schema is not None:
             return dict(zip(schema.names, schema.types, strict=True))
@@ -111,6 +113,9 @@ class ParquetWriter:
 
     def _array(self, field: Any, values: Any) -> Any:
         try:
+            if all(isinstance(each, str | None) for each in values):
+                # Dates and amounts are texts where a job kept the rows of what can be read once.
+                return self._arrow.array(values, self._arrow.string()).cast(field.type)
             return self._arrow.array(values, type=field.type)
         except (self._arrow.ArrowException, OverflowError, TypeError, ValueError) as error:
             raise JobError(
@@ -130,10 +135,6 @@ def _text(value: Any) -> str:
     return unicode_text(value if isinstance(value, str) else to_json(value))
 
 
-def _integer(value: Any) -> Any:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 def _money(value: Any) -> Decimal:
     # A text where it was written aside.
     usd = Decimal(value)
@@ -141,4 +142,4 @@ def _money(value: Any) -> Decimal:
     return usd.quantize(_PICO) if isinstance(exponent, int) and exponent < -12 else usd
 
 
-_FORMS: dict[Kind | None, Form] = {"text": _text, "json": _text, "integer": _integer, "number": float, "money": _money}
+_FORMS: dict[Kind | None, Form] = {"text": _text, "json": _text, "number": float, "money": _money}

@@ -33,13 +33,12 @@ class OutputRecord(NamedTuple):
 def records(results: Iterator[BulkResult], answers: Answers, *, with_ids: bool) -> Iterator[OutputRecord]:
     """The record of each result; `with_ids`: with the row's `custom_id` before its columns."""
     for result in results:
-        columns = result.row.columns
-        if with_ids:
-            columns = {"custom_id": result.row.custom_id, **columns}
-        yield OutputRecord(columns, _added(result, answers))
+        record = record_of(result, answers)
+        yield record._replace(columns={"custom_id": result.row.custom_id, **record.columns}) if with_ids else record
 
 
-def _added(result: BulkResult, answers: Answers) -> list[Any]:
+def record_of(result: BulkResult, answers: Answers) -> OutputRecord:
+    """The record of a result."""
     value: dict[str, Any] = {}
     error, completion = result.error, result.completion
     if completion is not None:
@@ -49,7 +48,7 @@ def _added(result: BulkResult, answers: Answers) -> list[Any]:
             error = found
     target = completion.target if completion is not None else getattr(error, "target", None)
     told = None if error is None else error_text(error)
-    return [*(value.get(name) for name in answers.kinds), told, result.usd, target]
+    return OutputRecord(result.row.columns, [*map(value.get, answers.kinds), told, result.usd, target])
 
 
 def error_text(error: LlamaClientError) -> str:

@@ -26,8 +26,8 @@ def require_writable(path: Path, *, replace: bool) -> None:
         if not parent.is_dir():
             raise JobError(f"{path.name}: its folder {parent} does not exist; create it first") from None
         return
-    except OSError as error:
-        raise JobError(f"{path.name}: cannot be written ({error.strerror or type(error).__name__})") from error
+    except (OSError, ValueError) as error:
+        raise JobError(f"{path.name}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
     if stat.S_ISDIR(found.st_mode):
         raise JobError(f"{path.name}: is a directory; name a file in it")
     if not stat.S_ISREG(found.st_mode):

@@ -36,10 +36,11 @@ def writer_of(path: Path, rows: RowsInput, *, replace: bool = False) -> OutputWr
 
     Example:
         >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
         >>> from llama_client.bulk.inputs.opening import open_input
-        >>> from llama_client.bulk.outputs.writers import writer_of
-        >>> rows = open_input(["Late again"])
-        >>> writer_of(Path("answers.jsonl"), rows).write(Path("answers.jsonl"), iter([]))
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder, "answers.jsonl")
+        ...     writer_of(path, open_input(["Late again"])).write(path, iter([]))
     """
     source = rows.path
     if source is not None and path.exists() and path.samefile(source):
