@@ -31,7 +31,7 @@ class Capacity:
     fails: float = 0.0
     changes_at: float = math.inf
     then: int = 0
-    error: type[LlamaClientError] = LlamaClientError
+    error: Callable[[str], LlamaClientError] = LlamaClientError
     chance: random.Random = field(default_factory=lambda: random.Random(7))
     _free_at: list[float] = field(default_factory=list)
 

@@ -53,6 +53,14 @@ def test_overload_by_chance_does_not_lower_the_number_in_flight() -> None:
     assert done.rate() >= 0.9 * 128.0
 
 
+def test_refusals_by_chance_after_which_may_be_asked_at_once_hold_no_others_back() -> None:
+    def refusal(message: str) -> LlamaClientError:
+        return RateLimitError(message, target=TARGET, retry_after_s=0.0)
+
+    done = simulate(AdaptiveLimits(), Capacity(64, 0.5, 0.5, fails=0.06, error=refusal), seconds=60.0)
+    assert done.rate() >= 0.85 * 128.0
+
+
 @pytest.mark.parametrize("then", [16, 64])
 def test_a_server_that_becomes_faster_or_slower_is_followed(then: int) -> None:
     changed = Capacity(32, 0.5, 0.3, changes_at=30.0, then=then)
@@ -69,6 +77,13 @@ def test_a_server_that_permits_a_rate_is_asked_at_that_rate(rate: float, burst: 
     server = Bucket(rate, burst, tells=TELLS[tells])
     done = simulate(AdaptiveLimits(), server, seconds=300.0 if rate < 50 else 120.0)
     assert done.rate() >= (0.9 if rate < 50 else 0.85) * rate
+
+
+def test_a_rate_whose_refusals_name_no_time_is_found() -> None:
+    server = Bucket(20.0, 5.0, tells=lambda s: 0.0)
+    done = simulate(AdaptiveLimits(), server, seconds=120.0)
+    assert done.rate() >= 0.85 * 20.0
+    assert server.refused <= 0.3 * len(done.answers)
 
 
 @pytest.mark.parametrize("burst", [20, 200])

@@ -22,6 +22,8 @@ _MOST_TARGETS = 1000
 # Between so many waits a target has refused, until it is believed that it refuses by the number in flight: a first
 # burst that empties a bucket looks the same.
 _ERAS = 3
+# Where the target says that it can be asked again at once, more refusals than these are a limit's.
+_FEW = 0.3
 # Each time that this was not so, twice as many are needed.
 _MOST_ERAS = 24
 
@@ -70,6 +72,12 @@ class _Target:
             self.pace.pause(now, retry_after_s)
         else:
             self.pace.hold(now + (retry_after_s or 0.0))
+
+    def is_passing(self, refusal: ProviderError) -> bool:
+        """Whether it names no time to wait, and is one of few: it may be chance, and holds nothing else back."""
+        if not refusal.retry_after_s and not _is_rate_limit(refusal):
+            return True
+        return refusal.retry_after_s == 0.0 and self.places.refused_share() <= _FEW
 
     def overloaded(self, flight: Flight) -> None:
         flight.era = self.eras
@@ -142,7 +150,7 @@ class AdaptiveLimits:
         is_overloaded = refusal is not None and not _is_rate_limit(refusal)
         if refusal is None:
             found.pace.admitted()
-        elif is_overloaded and refusal.retry_after_s is None:
+        elif found.is_passing(refusal):
             found.overloaded(flight)
         else:
             found.limited(flight, now, refusal.retry_after_s)

@@ -41,6 +41,11 @@ class Places:
         """What was so far tells nothing of what comes."""
         self._flights.clear()
 
+    def refused_share(self) -> float:
+        """Of the latest that have ended, how many were refused."""
+        ended = [each for each in list(self._flights)[-2 * _FEWEST :] if each.is_refused is not None]
+        return sum(each.is_refused is True for each in ended) / max(len(ended), 1)
+
     def found(self, latest: int = _KEPT, *, fewest: int = _FEWEST_REFUSALS, fewest_eras: int = 1) -> int | None:
         """How many the target admits at once; None: it refuses by something else, or too little is known.
 
