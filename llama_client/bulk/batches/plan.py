@@ -1,0 +1,333 @@
+"""The life of one part at a batch API: a generator that decides, and does no I/O.
+
+It yields steps, and is sent what came of each: a value, or the error. It changes the part, and yields `Save` before and
+after each step that changes something at the provider, so that whoever resumes knows what to look for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+from llama_client.bulk.batches.api import RemoteBatch
+from llama_client.bulk.batches.parts import Part, State
+from llama_client.bulk.batches.steps import (
+    Cancel,
+    Collect,
+    Create,
+    Delete,
+    Download,
+    FindBatches,
+    FindFiles,
+    Forget,
+    Hold,
+    Reserve,
+    Retrieve,
+    Save,
+    Settle,
+    Step,
+    Steps,
+    Upload,
+    Wait,
+    Which,
+)
+from llama_client.errors import (
+    AuthenticationError,
+    BudgetExceededError,
+    InvalidResponseError,
+    LlamaClientError,
+    PermissionDeniedError,
+    ProviderError,
+)
+
+# Of a step that failed, and how long between two tries: about ten minutes in all.
+_MOST_TRIES = 10
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 120.0
+# Small batches take minutes, large ones hours.
+_FIRST_POLL_S, _LONGEST_POLL_S, _POLL_GROWTH = 5.0, 300.0, 1.5
+# How long after its window a batch may still be told to be running, before it is given up.
+_GRACE_S = 3600.0
+# A batch may be in no list yet when its creation has just been answered, or was not.
+_LOOKS_S = (0.0, 3.0, 10.0)
+# A batch may have ended some moments before its files are there.
+_FILE_LOOKS_S = (2.0, 10.0, 30.0, 60.0)
+_GONE = (404, 410)
+
+
+class _GivenUpError(Exception):
+    """The part gets no answers any more: its rows are for others."""
+
+    def __init__(self, why: str, *, may_cost: bool = False) -> None:
+        super().__init__(why)
+        self.why = why
+        self.may_cost = may_cost
+
+
+def plan(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool]) -> Steps:
+    """What to do about a part, from whatever state it is in.
+
+    Args:
+        part: The part; it is changed.
+        now: Unix time.
+        is_unwanted: Whether the part was cancelled.
+
+    Raises:
+        LlamaClientError: What ends the whole job, such as a wrong key. The part stays as it is, to be resumed.
+    """
+    try:
+        if part.state in (State.WRITTEN, State.RESERVING):
+            yield from _reserve(part, is_unwanted)
+        if part.state in (State.RESERVED, State.UPLOADING):
+            yield from _upload(part, is_unwanted)
+        if part.state in (State.UPLOADED, State.CREATING):
+            yield from _create(part, now, is_unwanted)
+        if part.state is State.CREATED:
+            yield from _poll(part, now, is_unwanted)
+        if part.state is State.ENDED:
+            yield from _fetch(part)
+    except _GivenUpError as given_up:
+        part.why = given_up.why
+        if part.state is not State.ENDED:
+            part.status = "unknown" if given_up.may_cost else "refused"
+    if part.state not in (State.COLLECTED, State.DONE):
+        _require_no_error((yield Collect()))
+        part.state = State.COLLECTED
+        yield Save()
+    if part.state is State.COLLECTED:
+        yield from _settle(part)
+    yield from _clean(part)
+
+
+def _reserve(part: Part, is_unwanted: Callable[[], bool]) -> Steps:
+    if part.hold is not None:
+        # Whether it was set aside before the process ended is unknown; this undoes it either way.
+        yield Settle("nothing")
+        part.hold = None
+    _require_wanted(is_unwanted)
+    yield Hold()
+    part.state = State.RESERVING
+    yield Save()
+    outcome = yield Reserve()
+    if isinstance(outcome, BudgetExceededError):
+        raise _GivenUpError(str(outcome))
+    _require_no_error(outcome)
+    part.state = State.RESERVED
+    yield Save()
+
+
+def _upload(part: Part, is_unwanted: Callable[[], bool]) -> Steps:
+    is_doubtful = part.state is State.UPLOADING
+    part.state = State.UPLOADING
+    yield Save()
+    for tried in range(_MOST_TRIES):
+        if is_doubtful:
+            found = yield from _asked(FindFiles())
+            if found:
+                # One is enough; each of them is ours, since the name is.
+                part.file_id, *others = found
+                part.undeleted = list(others)
+                break
+        _require_wanted(is_unwanted)
+        outcome = yield Upload()
+        if not isinstance(outcome, LlamaClientError):
+            part.file_id = outcome
+            break
+        _require_triable(outcome)
+        is_doubtful = True
+        yield Wait(_wait_s(tried, outcome))
+    else:
+        part.undeleted = list((yield from _asked(FindFiles())) or ())
+        raise _GivenUpError("its file could not be uploaded")
+    part.state = State.UPLOADED
+    yield Save()
+
+
+def _create(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool]) -> Steps:
+    is_doubtful = part.state is State.CREATING
+    part.state = State.CREATING
+    yield Save()
+    for tried in range(_MOST_TRIES):
+        batch = (yield from _found_batch(part)) if is_doubtful else None
+        if batch is not None:
+            break
+        _require_wanted(is_unwanted)
+        outcome = yield Create()
+        if not isinstance(outcome, LlamaClientError):
+            batch = outcome
+            break
+        _require_triable(outcome)
+        is_doubtful = True
+        yield Wait(_wait_s(tried, outcome))
+    else:
+        batch = yield from _found_batch(part)
+    if batch is None:
+        raise _GivenUpError("its batch could not be created")
+    part.batch_id = batch.id
+    part.created_at = now() if batch.created_at is None else batch.created_at
+    part.state = State.CREATED
+    yield Save()
+
+
+def _found_batch(part: Part) -> Generator[Step, Any, RemoteBatch | None]:
+    """The batch whose creation was not answered; None: there is none. Others of the same file are cancelled."""
+    for seconds in _LOOKS_S:
+        if seconds:
+            yield Wait(seconds)
+        found: Sequence[RemoteBatch] | None = yield from _asked(FindBatches())
+        if found is None:
+            why = "whether its batch was created is unknown, and the API lists none; look for it at the provider"
+            raise _GivenUpError(why, may_cost=True)
+        if found:
+            for other in found[1:]:
+                yield from _asked(Cancel(other.id))
+            return found[0]
+    return None
+
+
+def _poll(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool]) -> Steps:
+    assert part.batch_id is not None
+    until = (part.created_at or now()) + part.window_s + _GRACE_S
+    wait_s, tried = _FIRST_POLL_S, 0
+    while True:
+        if not part.is_cancelled and (is_unwanted() or now() > until):
+            outcome = yield Cancel(part.batch_id)
+            _require_not_fatal(outcome)
+            # One that cannot be cancelled any more is over; one that failed is asked again after the next look.
+            part.is_cancelled = not isinstance(outcome, LlamaClientError) or not _may_retry(outcome)
+            wait_s = _FIRST_POLL_S
+            yield Save()
+        outcome = yield Retrieve()
+        if isinstance(outcome, RemoteBatch):
+            tried = 0
+            if outcome.status != "running":
+                yield from _ended(part, outcome)
+                return
+        else:
+            _require_not_fatal(outcome)
+            if not _may_retry(outcome):
+                raise _GivenUpError(f"its batch is gone: {outcome}", may_cost=True)
+            tried += 1
+        if now() > until + _GRACE_S:
+            raise _GivenUpError("its batch has not ended, long after its window", may_cost=True)
+        yield Wait(max(wait_s, _wait_s(tried - 1, outcome)) if tried else wait_s)
+        wait_s = min(wait_s * _POLL_GROWTH, _LONGEST_POLL_S)
+
+
+def _ended(part: Part, batch: RemoteBatch) -> Steps:
+    """Keeps what a batch that is over tells of itself. Its files may come some moments later."""
+    for seconds in _FILE_LOOKS_S:
+        if batch.output_file_id or batch.error_file_id or not batch.answered:
+            break
+        yield Wait(seconds)
+        batch = yield from _asked(Retrieve())
+    part.status = batch.status
+    part.output_file_id, part.error_file_id = batch.output_file_id, batch.error_file_id
+    if batch.status != "completed":
+        told = f": {'; '.join(batch.problems)}" if batch.problems else ""
+        part.why = (
+            f"its batch has {batch.status}{told}" if batch.status == "failed" else f"its batch was {batch.status}"
+        )
+        part.why = part.why.replace("was expired", "has expired")
+    elif batch.answered and not batch.output_file_id:
+        part.why = "its batch has no file of answers"
+    part.state = State.ENDED
+    yield Save()
+
+
+def _fetch(part: Part) -> Steps:
+    wanted: list[tuple[Which, str | None]] = [("answers", part.output_file_id), ("errors", part.error_file_id)]
+    for which, file_id in wanted:
+        if file_id is None:
+            continue
+        for tried in range(_MOST_TRIES):
+            outcome = yield Download(which, file_id)
+            if not isinstance(outcome, LlamaClientError):
+                break
+            if isinstance(outcome, ProviderError) and outcome.http_status in _GONE:
+                part.why = f"the file of its {which} is gone"
+                break
+            _require_not_fatal(outcome)
+            if not _may_retry(outcome) or tried == _MOST_TRIES - 1:
+                # Paid for, and there: given up for now, and not for good.
+                raise outcome
+            yield Wait(_wait_s(tried, outcome))
+
+
+def _settle(part: Part) -> Steps:
+    if part.hold is not None:
+        if part.batch_id is None and part.status != "unknown":
+            yield Settle("nothing")
+        else:
+            yield Settle("told" if part.usd is not None and part.status != "unknown" else "most")
+    part.undeleted = [
+        each for each in (part.file_id, part.output_file_id, part.error_file_id, *part.undeleted) if each is not None
+    ]
+    part.state = State.DONE
+    yield Save()
+
+
+def _clean(part: Part) -> Steps:
+    yield Forget()
+    if not part.undeleted:
+        return
+    left = []
+    for file_id in part.undeleted:
+        try:
+            yield from _asked(Delete(file_id))
+        except (_GivenUpError, ProviderError):
+            # Nothing is owed any more, so no error ends the job. Tried again by whoever resumes the job.
+            left.append(file_id)
+    part.undeleted = left
+    yield Save()
+
+
+def _asked(step: Step) -> Generator[Step, Any, Any]:
+    """What comes of a step that may be done twice, tried again where that may help."""
+    tried = 0
+    while True:
+        outcome = yield step
+        if not isinstance(outcome, LlamaClientError):
+            return outcome
+        _require_triable(outcome)
+        if tried >= _MOST_TRIES - 1:
+            # To be resumed: what was done so far is written down.
+            raise outcome
+        yield Wait(_wait_s(tried, outcome))
+        tried += 1
+
+
+def _require_no_error(outcome: object) -> None:
+    if isinstance(outcome, LlamaClientError):
+        raise outcome
+
+
+def _require_wanted(is_unwanted: Callable[[], bool]) -> None:
+    if is_unwanted():
+        raise _GivenUpError("it was cancelled before its batch was created")
+
+
+def _require_not_fatal(outcome: object) -> None:
+    """Raises what no other part would get past either."""
+    is_of_provider = isinstance(outcome, ProviderError)
+    is_key = isinstance(outcome, AuthenticationError | PermissionDeniedError)
+    if isinstance(outcome, LlamaClientError) and (not is_of_provider or is_key):
+        raise outcome
+
+
+def _require_triable(outcome: LlamaClientError) -> None:
+    _require_not_fatal(outcome)
+    if not _may_retry(outcome):
+        raise _GivenUpError(f"it was refused: {outcome}")
+
+
+def _may_retry(outcome: object) -> bool:
+    if isinstance(outcome, InvalidResponseError):
+        # An answer cut off or garbled on its way; one that says that there is no such path stays so.
+        return outcome.http_status not in _GONE
+    return isinstance(outcome, ProviderError) and outcome.retryable
+
+
+def _wait_s(tried: int, outcome: object) -> float:
+    asked = outcome.retry_after_s if isinstance(outcome, ProviderError) else None
+    usual = min(_FIRST_WAIT_S * 2.0 ** max(tried, 0), _LONGEST_WAIT_S)
+    return usual if asked is None else min(max(asked, usual), _LONGEST_POLL_S)
