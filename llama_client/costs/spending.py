@@ -1,4 +1,4 @@
-"""Spending of work that no call makes: reserved when it is handed in, settled when it is done, maybe by another process.
+"""Spending of work that no call makes: reserved when it is handed in, settled when it is done, by whichever process.
 
 `routing.billing` does the same for calls. What is set aside here is plain data, to be kept beside the work.
 """
@@ -69,7 +69,7 @@ class Spending:
         """
         limits = [] if self._budgets is None else self._budgets.limits(provider, tags, at)
         pico = 0 if usd is None else min(to_pico(usd), MAX_PICO)
-        return Hold(uuid.uuid4().hex, pico, [tuple(limit.counter) for limit in limits])
+        return Hold(uuid.uuid4().hex, pico, [(limit.counter.budget, limit.counter.window_start) for limit in limits])
 
     def reserve(self, hold: Hold, target: str, usd: Decimal | None, tags: Mapping[str, str], at: float) -> None:
         """Sets money aside.

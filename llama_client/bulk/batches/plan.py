@@ -52,6 +52,7 @@ _LOOKS_S = (0.0, 3.0, 10.0)
 # A batch may have ended some moments before its files are there.
 _FILE_LOOKS_S = (2.0, 10.0, 30.0, 60.0)
 _GONE = (404, 410)
+_ENDED_AS = {"failed": "failed", "expired": "has expired", "cancelled": "was cancelled"}
 
 
 class _GivenUpError(Exception):
@@ -147,7 +148,7 @@ def _create(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool
     part.state = State.CREATING
     yield Save()
     for tried in range(_MOST_TRIES):
-        batch = (yield from _found_batch(part)) if is_doubtful else None
+        batch = (yield from _found_batch()) if is_doubtful else None
         if batch is not None:
             break
         _require_wanted(is_unwanted)
@@ -159,7 +160,7 @@ def _create(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool
         is_doubtful = True
         yield Wait(_wait_s(tried, outcome))
     else:
-        batch = yield from _found_batch(part)
+        batch = yield from _found_batch()
     if batch is None:
         raise _GivenUpError("its batch could not be created")
     part.batch_id = batch.id
@@ -168,7 +169,7 @@ def _create(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool
     yield Save()
 
 
-def _found_batch(part: Part) -> Generator[Step, Any, RemoteBatch | None]:
+def _found_batch() -> Generator[Step, Any, RemoteBatch | None]:
     """The batch whose creation was not answered; None: there is none. Others of the same file are cancelled."""
     for seconds in _LOOKS_S:
         if seconds:

@@ -104,7 +104,8 @@ class Requests:
         """What a line says about a row."""
         # Whether the target takes such a request is no question any more.
         candidate = self._unchecked(row)
-        call, answer, error = self._call(candidate), Accumulator(made_by=self.target.name), None
+        call, answer = self._call(candidate), Accumulator(made_by=self.target.name)
+        error: LlamaClientError | None = None
         call.facts.sent, call.facts.http_status = True, line.status
         call.facts.provider_request_id = line.request_id
         try:

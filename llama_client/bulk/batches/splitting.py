@@ -60,6 +60,7 @@ def split(
     file: PartsFile,
     *,
     at: float,
+    window_s: float,
     refused: Callable[[Row, LlamaClientError], None],
 ) -> Iterator[Part]:
     """Writes the parts, and adds each to `file` once it is whole.
@@ -69,6 +70,7 @@ def split(
         requests: The target's.
         limits: Those of its API.
         file: What remembers the parts.
+        window_s: The time that each is given.
         at: The moment whose prices count, in Unix time.
         refused: Gets each row that the target or its API cannot take.
     """
@@ -84,11 +86,11 @@ def split(
                 refused(row, error)
                 continue
             if draft is None:
-                draft, worst = _begun(file, requests), Decimal(0)
+                draft, worst = _begun(file, requests, window_s), Decimal(0)
             line = request_line(file.tag_of(draft.part) + row.id, body)
             if draft.part.lines >= limits.max_lines or draft.part.size_bytes + len(line) > limits.max_bytes:
                 yield _finished(draft, file, worst)
-                draft, worst = _begun(file, requests), Decimal(0)
+                draft, worst = _begun(file, requests, window_s), Decimal(0)
                 line = request_line(file.tag_of(draft.part) + row.id, body)
             draft.add(line, row)
             usd = requests.worst_usd(candidate, at)
@@ -112,8 +114,8 @@ def _require_fits(size_bytes: int, limits: BatchLimits) -> None:
         )
 
 
-def _begun(file: PartsFile, requests: Requests) -> _Draft:
-    return _Draft(file, Part(file.next_name(), requests.target.name, 0, 0))
+def _begun(file: PartsFile, requests: Requests, window_s: float) -> _Draft:
+    return _Draft(file, Part(file.next_name(), requests.target.name, 0, 0, window_s=window_s))
 
 
 def _finished(draft: _Draft, file: PartsFile, worst: Decimal | None) -> Part:

@@ -92,13 +92,10 @@ class BatchVenue:
             The new parts.
         """
         seconds = window_name(window_s, self.limits)[1]
-        added = []
-        for part in split(rows, self._requests, self.limits, self._file, at=self._clock.wall(), refused=refused):
-            part.window_s = seconds
-            self._file.save()
-            added.append(part)
+        now = self._clock.wall()
+        added = tuple(split(rows, self._requests, self.limits, self._file, at=now, window_s=seconds, refused=refused))
         self._open = None
-        return tuple(added)
+        return added
 
     def run(self, receiver: Receiver) -> BatchRun:
         """Starts to drive all parts that are not settled, in a thread of its own: after `add`, or to resume.

@@ -195,7 +195,8 @@ class HttpService:
         is_async: bool,
     ) -> OfficialClient:
         if find_spec(package) is None:
-            message = f'{self.row.title} is asked for this through the package {package}: pip install "llama-client[{package}]"'
+            needs = f"{self.row.title} has this through its package {package} only"
+            message = f'{needs}: pip install "llama-client[{package}]"'
             raise MissingExtraError(message, extra=package)
         url = plain_url(self.url(table, environ)).for_httpx.rstrip("/").removesuffix(_BELOW_TOGETHER)
         headers = {name: value.get_secret_value() for name, value in table.headers.items()}
