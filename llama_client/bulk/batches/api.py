@@ -14,6 +14,19 @@ BatchStatus = Literal["running", "completed", "failed", "expired", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file that was uploaded, maybe not to its end.
+
+    Attributes:
+        id: The API's id.
+        size_bytes: Its size; None: not told.
+    """
+
+    id: str
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class RemoteBatch:
     """A batch, as its API tells of it.
 
@@ -47,8 +60,8 @@ class BatchApi(Protocol):
     def upload(self, path: Path) -> str:
         """Uploads a file under its own name, read as it is sent; returns its id."""
 
-    def files_named(self, name: str) -> Sequence[str] | None:
-        """The ids of the files with a name; None: the API lists none."""
+    def files_named(self, name: str) -> Sequence[RemoteFile] | None:
+        """The files with a name; None: the API lists none."""
 
     def create(self, file_id: str, name: str, window_s: float) -> RemoteBatch:
         """Starts a batch under a name of ours."""

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llama_client.bulk.batches.api import BatchApi, BatchStatus, RemoteBatch
+from llama_client.bulk.batches.api import BatchApi, BatchStatus, RemoteBatch, RemoteFile
 from llama_client.bulk.batches.limits import LIMITS, BatchLimits, window_name
 from llama_client.errors import InvalidResponseError, ProviderError, UnsupportedFeatureError
 from llama_client.providers.http.provider import HttpProvider
@@ -19,7 +19,8 @@ _ENDPOINT = "/v1/chat/completions"
 # The key of a batch's metadata that holds its name.
 _NAME = "llama_client"
 _ENDS: Mapping[str, BatchStatus] = {
-    "completed": "completed", "failed": "failed", "expired": "expired", "cancelled": "cancelled", "canceled": "cancelled",
+    "completed": "completed", "failed": "failed", "expired": "expired", "cancelled": "cancelled",
+    "canceled": "cancelled",
 }  # fmt: skip
 # A list is read until here; what is looked for is among the newest.
 _MOST_LISTED = 10_000
@@ -55,10 +56,11 @@ class OfficialBatches:
 
         return self._asked(upload)
 
-    def files_named(self, name: str) -> Sequence[str] | None:
-        def listed() -> list[str]:
+    def files_named(self, name: str) -> Sequence[RemoteFile] | None:
+        def listed() -> list[RemoteFile]:
             files = self._listed(self._client().files)
-            return [self._id(each) for each in files if getattr(each, "filename", None) == name]
+            ours = [each for each in files if getattr(each, "filename", None) == name]
+            return [RemoteFile(self._id(each), getattr(each, "bytes", None)) for each in ours]
 
         return self._if_listed(listed)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-from llama_client.bulk.batches.api import RemoteBatch
+from llama_client.bulk.batches.api import RemoteBatch, RemoteFile
 from llama_client.bulk.batches.parts import Part, State
 from llama_client.bulk.batches.steps import (
     Cancel,
@@ -121,13 +121,8 @@ def _upload(part: Part, is_unwanted: Callable[[], bool]) -> Steps:
     part.state = State.UPLOADING
     yield Save()
     for tried in range(_MOST_TRIES):
-        if is_doubtful:
-            found = yield from _asked(FindFiles())
-            if found:
-                # One is enough; each of them is ours, since the name is.
-                part.file_id, *others = found
-                part.undeleted = list(others)
-                break
+        if is_doubtful and (yield from _has_found_file(part)):
+            break
         _require_wanted(is_unwanted)
         outcome = yield Upload()
         if not isinstance(outcome, LlamaClientError):
@@ -137,10 +132,19 @@ def _upload(part: Part, is_unwanted: Callable[[], bool]) -> Steps:
         is_doubtful = True
         yield Wait(_wait_s(tried, outcome))
     else:
-        part.undeleted = list((yield from _asked(FindFiles())) or ())
-        raise _GivenUpError("its file could not be uploaded")
+        if not (yield from _has_found_file(part)):
+            raise _GivenUpError("its file could not be uploaded")
     part.state = State.UPLOADED
     yield Save()
+
+
+def _has_found_file(part: Part) -> Generator[Step, Any, bool]:
+    """Whether an upload that was not answered is there. What is there beside it, or in part, is to be deleted."""
+    files: Sequence[RemoteFile] = (yield from _asked(FindFiles())) or ()
+    whole = [each.id for each in files if each.size_bytes in (None, part.size_bytes)]
+    part.file_id = whole[0] if whole else None
+    part.undeleted = [each.id for each in files if each.id != part.file_id]
+    return part.file_id is not None
 
 
 def _create(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool]) -> Steps:
