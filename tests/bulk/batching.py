@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -114,6 +115,12 @@ class Bench:
         report = self.server.batch_report()
         tokens = report.prompt_tokens * Decimal(in_usd) + report.completion_tokens * Decimal(out_usd)
         return tokens / 1_000_000
+
+
+def until_asked(server: BatchServer, step: str, times: int = 1) -> None:
+    """Waits until a server was asked so often."""
+    while server.batch_report().asked.get(step, 0) < times:
+        time.sleep(0.002)
 
 
 def wait(run: BatchRun, mode: str) -> None:

@@ -57,7 +57,7 @@ class Reading:
     tags: Mapping[str, str]
     receiver: Receiver
 
-    def collect(self, part: Part, rows_path: Path, paths: tuple[Path, Path], tag: str) -> None:
+    def collect(self, part: Part, rows_path: Path, paths: tuple[Path, ...], tag: str) -> None:
         """Reads the files of a part; it is told its counts and its cost."""
         at = part.created_at or 0.0
         price = self.requests.price(at)

@@ -229,10 +229,7 @@ def _ended(part: Part, batch: RemoteBatch) -> Steps:
     part.output_file_id, part.error_file_id = batch.output_file_id, batch.error_file_id
     if batch.status != "completed":
         told = f": {'; '.join(batch.problems)}" if batch.problems else ""
-        part.why = (
-            f"its batch has {batch.status}{told}" if batch.status == "failed" else f"its batch was {batch.status}"
-        )
-        part.why = part.why.replace("was expired", "has expired")
+        part.why = f"its batch {_ENDED_AS.get(batch.status, batch.status)}{told}"
     elif batch.answered and not batch.output_file_id:
         part.why = "its batch has no file of answers"
     part.state = State.ENDED

@@ -201,7 +201,13 @@ class HttpProvider(Provider):
             return opened.sdk(None)
 
     def client_of(self, package: str) -> OfficialClient:
-        """The sync client of an official package, which may be another one than that of its chats; see `sdk`."""
+        """The sync client of an official package, which may be another one than that of its chats; see `sdk`.
+
+        Raises:
+            InvalidRequestError: The client was closed.
+        """
+        if self._is_closed:
+            raise InvalidRequestError("the client was closed")
         opened = self.open()
         with self._lock:
             return opened.sdk(package)

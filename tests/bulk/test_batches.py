@@ -1,0 +1,339 @@
+"""Rows at the batch APIs of OpenAI, Groq and Together, through their official packages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from llama_client import LlamaClient
+from llama_client.bulk.batches.limits import LIMITS, BatchLimits, window_name
+from llama_client.bulk.batches.parts import PartsFile
+from llama_client.bulk.batches.requests import Requests
+from llama_client.bulk.batches.splitting import split
+from llama_client.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ConfigError,
+    InvalidRequestError,
+    JobError,
+    MissingExtraError,
+    RequestTooLargeError,
+    UnsupportedFeatureError,
+)
+from llama_client.testing import FakeClock
+from llama_client.testing.faults.batches import BatchPlay, BatchServer, Mishap, Step
+from llama_client.testing.faults.batches.plays import BATCH_KINDS, BatchKind
+from tests.bulk.batching import DAY_S, MODELS, Bench, Kept, rows, until_asked
+
+HAS_TOGETHER = find_spec("together") is not None
+NEEDS_TOGETHER = pytest.mark.skipif(not HAS_TOGETHER, reason="together is not installed")
+KINDS = [pytest.param(kind, marks=NEEDS_TOGETHER if kind == "together" else []) for kind in BATCH_KINDS]
+# Per million tokens, of the models that tests ask.
+BATCH_PRICES = {"openai": ("1", "4"), "groq": ("0.025", "0.04"), "together": ("0.52", "0.52")}
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED")
+    kind: BatchKind = getattr(request, "param", "openai")
+    clock = FakeClock()
+    with BatchServer(kind, clock=clock) as server:
+        yield Bench(server, clock, tmp_path)
+
+
+def texts(*positions: int) -> dict[int, str]:
+    return {position: f"re: ticket {position}" for position in positions}
+
+
+def require_clean(bench: Bench) -> None:
+    """Nothing is left at the server, and nothing was paid twice."""
+    report = bench.server.batch_report()
+    assert (report.left_files, report.left_batches, report.orphans) == ([], [], [])
+    assert set(report.billed.values()) <= {1}
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("bench", KINDS, indirect=True)
+def test_rows_are_answered_at_the_price_of_batches(bench: Bench, mode: str) -> None:
+    bench.server.every_batch(BatchPlay(takes_s=60, is_reordered=True))
+    kept = bench.run(rows(5), mode=mode)
+    assert kept.texts == texts(0, 1, 2, 3, 4)
+    result = min(kept.results, key=lambda each: each.row.position)
+    completion = result.completion
+    assert completion is not None
+    assert (completion.service_tier, completion.target, result.venue) == (
+        "batch",
+        f"x/{MODELS[bench.server.kind]}",
+        "batch",
+    )
+    assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (5, 2)
+    assert (result.row.columns, result.row.where) == ({"n": 0}, "tickets.csv, line 2")
+    ledger = bench.ledger()
+    assert {row.request_id for row in ledger} == {
+        each.completion.request_id for each in kept.results if each.completion
+    }
+    spent = sum((row.usd for row in ledger if row.usd is not None), Decimal(0))
+    assert spent == sum((each.usd for each in kept.results if each.usd is not None), Decimal(0))
+    assert spent == bench.priced(*BATCH_PRICES[bench.server.kind])
+    require_clean(bench)
+
+
+@pytest.mark.parametrize("bench", KINDS, indirect=True)
+def test_a_batch_that_expires_is_answered_in_part(bench: Bench) -> None:
+    bench.server.every_batch(BatchPlay(ending="expired", takes_s=300, answered=0.5))
+    kept = bench.run(rows(6))
+    assert kept.texts == texts(0, 1, 2)
+    assert kept.left.keys() == {3, 4, 5}
+    assert sorted(bench.server.batch_report().billed.values()) == [1, 1, 1]
+    assert len(bench.ledger()) == 3
+    require_clean(bench)
+
+
+@pytest.mark.parametrize("bench", KINDS, indirect=True)
+def test_rows_of_a_batch_that_is_refused_are_left_for_others(bench: Bench) -> None:
+    bench.server.every_batch(BatchPlay(ending="failed", problem="no such model"))
+    kept = bench.run(rows(3))
+    assert kept.results == []
+    assert set(kept.left.values()) == {"its batch failed: no such model"}
+    assert bench.ledger() == []
+    require_clean(bench)
+
+
+@pytest.mark.parametrize("bench", KINDS, indirect=True)
+def test_what_is_answered_when_a_batch_is_cancelled_is_collected(bench: Bench) -> None:
+    bench.server.every_batch(BatchPlay(takes_s=1000, answered=0.5))
+    kept = Kept()
+    with bench.client() as client:
+        venue = bench.venue(client)
+        venue.add(rows(10), window_s=DAY_S, refused=kept.refuse)
+        run = venue.run(kept)
+        until_asked(bench.server, "retrieve", 5)
+        run.cancel()
+        run.wait()
+        assert venue.is_settled
+    report = bench.server.batch_report()
+    assert report.cancelled == 1
+    assert len(kept.texts) == len(report.billed) <= 5
+    assert len(kept.texts) + len(kept.left) == 10
+    require_clean(bench)
+
+
+def test_a_job_that_is_cancelled_before_its_batch_is_created_leaves_nothing(bench: Bench) -> None:
+    kept = Kept()
+    with bench.client() as client:
+        venue = bench.venue(client)
+        venue.add(rows(2), window_s=DAY_S, refused=kept.refuse)
+        bench.server.fails("upload", *["429"] * 9)
+        run = venue.run(kept)
+        run.cancel()
+        run.wait()
+    assert kept.left.keys() == {0, 1}
+    assert bench.server.batch_report().created == 0
+    require_clean(bench)
+
+
+@pytest.mark.parametrize("bench", KINDS, indirect=True)
+def test_errors_of_single_lines_are_typed(bench: Bench) -> None:
+    bench.server.every_batch(BatchPlay(failing=0.5))
+    kept = bench.run(rows(4))
+    assert (kept.texts, kept.errors.keys(), kept.left) == (texts(0, 2), {1, 3}, {})
+    error = kept.errors[1]
+    assert isinstance(error, BadRequestError)
+    assert (error.http_status, error.provider_code, error.target) == (
+        400,
+        "invalid_prompt",
+        f"x/{MODELS[bench.server.kind]}",
+    )
+    assert [(row.outcome, row.usd) for row in bench.ledger() if row.error] == [("error", 0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("play", "answered", "stray"),
+    [
+        pytest.param({"is_duplicated": True, "is_reordered": True}, {0, 1, 2, 3}, 4, id="each-line-twice"),
+        pytest.param({"strange_ids": 2}, {0, 1, 2, 3}, 2, id="unknown-ids"),
+        pytest.param({"is_truncated": True}, {0, 1, 2}, 1, id="cut-within-a-line"),
+        pytest.param({"has_output": False}, set(), 0, id="no-file-of-answers"),
+    ],
+)
+def test_files_that_are_not_as_they_should_be_are_read_as_far_as_they_go(
+    bench: Bench, play: dict[str, Any], answered: set[int], stray: int
+) -> None:
+    bench.server.every_batch(BatchPlay(**play))
+    kept = Kept()
+    with bench.client() as client:
+        venue = bench.venue(client)
+        venue.add(rows(4), window_s=DAY_S, refused=kept.refuse)
+        venue.run(kept).wait()
+        [part] = venue.parts
+    assert kept.texts == texts(*answered)
+    assert kept.left.keys() == {0, 1, 2, 3} - answered
+    assert (part.answered, part.unanswered, part.stray) == (len(answered), 4 - len(answered), stray)
+    assert len(bench.ledger()) == len(answered)
+
+
+MISHAPS: list[Mishap] = ["500", "429", "reset", "lost", "garbled", "cut"]
+
+
+@pytest.mark.parametrize("mishap", MISHAPS)
+@pytest.mark.parametrize("bench", KINDS, indirect=True)
+def test_what_goes_wrong_at_any_step_neither_loses_nor_repeats_anything(bench: Bench, mishap: Mishap) -> None:
+    for step in get_args(Step):
+        # Half a file is none that can be read; a garbled one is whole, as far as anybody can tell.
+        if not (step == "download" and mishap == "garbled"):
+            bench.server.fails(step, mishap, mishap)
+    kept = bench.run(rows(3))
+    assert kept.texts == texts(0, 1, 2)
+    report = bench.server.batch_report()
+    assert report.created == 1
+    require_clean(bench)
+
+
+@pytest.mark.parametrize("step", ["upload", "create", "retrieve", "download"])
+def test_a_wrong_key_ends_the_job_at_once(bench: Bench, step: Step) -> None:
+    bench.server.fails(step, "401")
+    kept = Kept()
+    with bench.client() as client:
+        venue = bench.venue(client)
+        venue.add(rows(2), window_s=DAY_S, refused=kept.refuse)
+        with pytest.raises(AuthenticationError) as raised:
+            venue.run(kept).wait()
+    assert "the-key-of-a-test" not in str(raised.value)
+    assert bench.server.batch_report().asked[step] == 1
+    # With the right one it goes on from there.
+    assert bench.run([], kept).texts == texts(0, 1)
+    require_clean(bench)
+
+
+def test_a_server_that_is_away_for_long_is_given_up_without_an_orphan(bench: Bench) -> None:
+    bench.server.fails("create", *["500"] * 12)
+    kept = bench.run(rows(2))
+    assert set(kept.left.values()) == {"its batch could not be created"}
+    assert bench.server.batch_report().created == 0
+    require_clean(bench)
+
+
+def test_a_batch_that_never_ends_is_cancelled_after_its_window(bench: Bench) -> None:
+    bench.server.every_batch(BatchPlay(ending="never", takes_s=10 * DAY_S, answered=0))
+    kept = Kept()
+    with bench.client() as client:
+        venue = bench.venue(client)
+        venue.add(rows(2), window_s=DAY_S, refused=kept.refuse)
+        run = venue.run(kept)
+        until_asked(bench.server, "retrieve")
+        bench.clock.turn(DAY_S + 3700)
+        run.wait()
+    assert kept.left.keys() == {0, 1}
+    assert bench.server.batch_report().cancelled == 1
+    require_clean(bench)
+
+
+def test_two_batches_of_a_file_become_one(bench: Bench) -> None:
+    """As when a creation whose answer was lost appears in no list for a while."""
+    bench.server.every_batch(BatchPlay(takes_s=60))
+    bench.server.fails("create", "lost", "lost")
+    bench.server.fails("list_batches", "404")
+    kept = bench.run(rows(2))
+    report = bench.server.batch_report()
+    # The API seemed to have no list, so that nobody knows: the rows are for others, and the money stays spoken for.
+    assert kept.left.keys() == {0, 1}
+    assert report.created == 1
+    assert "look for it at the provider" in kept.left[0]
+
+
+# Before anything is sent
+
+
+def test_rows_are_split_by_lines_and_bytes_as_they_come(bench: Bench) -> None:
+    with bench.client() as client:
+        context, folder = client._context, bench.folder
+        [choice] = context.resolver.choices("x/gpt-x")
+        requests = Requests(context, choice.targets[0])
+        limits = BatchLimits(
+            title="Acme's", max_lines=3, max_bytes=1000, windows_s=(60, 60), purpose="batch", has_metadata=True, source="",
+            checked_on="",
+        )  # fmt: skip
+        refused: dict[int, Exception] = {}
+        some = rows(10)
+        some[8] = rows(1, start=8, messages=[{"role": "user", "content": "x" * 1000}])[0]
+        some[9] = rows(1, start=9, temperature=7)[0]
+        read = 0
+
+        def counted() -> Iterator[Any]:
+            nonlocal read
+            for row in some:
+                read += 1
+                yield row
+
+        file = PartsFile(folder)
+        parts = split(
+            counted(),
+            requests,
+            limits,
+            file,
+            at=0.0,
+            window_s=60.0,
+            refused=lambda row, error: refused.update({row.position: error}),
+        )
+        first = next(parts)
+        assert (first.lines, read) == (3, 4)
+        assert [part.lines for part in parts] == [3, 2]
+        assert all(file.requests_of(part).stat().st_size == part.size_bytes <= 1000 for part in file.parts)
+        assert [type(refused[position]) for position in (8, 9)] == [RequestTooLargeError, InvalidRequestError]
+        assert sorted(path.suffix for path in folder.iterdir() if path.name.startswith("llama")) == [
+            ".jsonl",
+            ".rows",
+        ] * 0 + sorted([".jsonl", ".rows"] * 3)
+
+
+def test_a_row_that_a_file_cannot_hold_is_refused_by_itself(bench: Bench) -> None:
+    kept = bench.run([*rows(1), *rows(1, start=1, extra_headers={"x-a": "b"}), *rows(1, start=2)])
+    assert kept.texts == texts(0, 2)
+    assert isinstance(kept.refused[1], UnsupportedFeatureError)
+
+
+@pytest.mark.parametrize(
+    ("kind", "seconds", "name"),
+    [
+        ("groq", 60, "24h"),
+        ("groq", 3 * DAY_S, "3d"),
+        ("groq", 30 * 3600, "30h"),
+        ("groq", 9 * DAY_S, "7d"),
+        ("openai", 9 * DAY_S, "24h"),
+    ],
+)
+def test_the_window_is_one_that_the_api_has(kind: str, seconds: float, name: str) -> None:
+    assert window_name(seconds, LIMITS[kind])[0] == name
+
+
+def test_a_batch_is_for_one_target_with_a_batch_api(tmp_path: Path) -> None:
+    from llama_client.bulk.batches.venue import BatchVenue
+
+    table = {"kind": "openai", "base_url": "http://127.0.0.1:9", "api_key": "k"}
+    own = {"providers": {"x": table, "o": {"kind": "ollama"}}, "routes": {"r": {"targets": ["x/a", "x/b"]}}}
+    with LlamaClient(own) as client:
+        with pytest.raises(ConfigError, match="names x/a, x/b: name one of them"):
+            BatchVenue(client._context, "r", tmp_path)
+        with pytest.raises(UnsupportedFeatureError, match="kind 'ollama' have no batch API"):
+            BatchVenue(client._context, "o/m", tmp_path)
+
+
+def test_a_journal_that_is_broken_is_named(tmp_path: Path) -> None:
+    (tmp_path / "batches.json").write_text('{"version": 1, "job"')
+    with pytest.raises(JobError, match=r"batches\.json: cannot be read \(JSONDecodeError\)"):
+        PartsFile(tmp_path)
+
+
+@pytest.mark.skipif(HAS_TOGETHER, reason="together is installed")
+def test_together_without_its_package_names_the_extra(tmp_path: Path) -> None:
+    clock = FakeClock()
+    with (
+        BatchServer("together", clock=clock) as server,
+        pytest.raises(MissingExtraError, match=r"llama-client\[together\]"),
+    ):
+        Bench(server, clock, tmp_path).run(rows(1))
