@@ -1,4 +1,4 @@
-"""A job that is cut off at any step, and resumed: nothing is lost, answered twice, paid twice or left at the provider."""
+"""A job that is cut off at any step, and resumed: nothing is lost, asked twice, paid twice or left at the provider."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llama_client.bulk.batches.parts import Part
 from llama_client.testing import FakeClock
 from llama_client.testing.faults.batches import BatchPlay, BatchServer
 from tests.bulk.batching import DAY_S, MODELS, Bench, Kept, rows
-from tests.bulk.test_batches import KINDS
+from tests.bulk.test_batches import NEEDS_TOGETHER
 
 ROWS = 3
 
@@ -47,7 +47,14 @@ class Knife:
 
 
 @pytest.mark.parametrize("is_after", [pytest.param(False, id="before"), pytest.param(True, id="after")])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "openai",
+        pytest.param("groq", marks=pytest.mark.long),
+        pytest.param("together", marks=[pytest.mark.long, NEEDS_TOGETHER]),
+    ],
+)
 def test_a_job_goes_on_from_wherever_it_was_cut_off(
     kind: Any, is_after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,7 +79,7 @@ def test_a_job_goes_on_from_wherever_it_was_cut_off(
                         assert knife.step is not None
                         cut.append(type(knife.step).__name__)
             bench.run([], kept)
-            assert (kept.texts.keys(), kept.errors.keys(), kept.left) == ({0, 1}, {2}, {}), cut
+            assert ({*kept.texts}, {*kept.errors}, {*kept.left}) == ({0, 1}, {2}, set()), cut
             report = server.batch_report()
             assert (report.uploaded, report.created) == (1, 1), cut
             assert (report.left_files, report.left_batches, report.orphans) == ([], [], []), cut
@@ -115,7 +122,14 @@ print(sorted(kept.texts))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-@pytest.mark.parametrize("where", ["upload after", "create before", "create after"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param("upload after", marks=pytest.mark.long),
+        pytest.param("create before", marks=pytest.mark.long),
+        "create after",
+    ],
+)
 def test_kill_9_around_the_creation_of_a_batch_leaves_no_orphan(where: str, tmp_path: Path) -> None:
     def run(where: str) -> subprocess.CompletedProcess[str]:
         environ = {**os.environ, "LLAMA_CLIENT_LEDGER__ENABLED": "true", "PYTHONPATH": str(Path(__file__).parents[2])}

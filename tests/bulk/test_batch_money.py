@@ -16,6 +16,7 @@ from llama_client.testing.faults.batches import BatchPlay, BatchServer
 from tests.bulk.batching import DAY_S, Bench, Kept, rows, until_asked
 
 ROWS = 4
+NOTHING = Decimal(0)
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_the_worst_case_is_reserved_while_a_batch_runs_and_its_cost_is_settled(b
     with bench.client() as client:
         run = bench.venue(client).run(kept)
         until_asked(bench.server, "retrieve")
-        assert counted(bench) == (0, most)
+        assert counted(bench) == (NOTHING, most)
         run.wait()
     settled, reserved = counted(bench)
     assert settled == bench.priced("1", "4") == sum(row.usd or 0 for row in bench.ledger())
@@ -69,7 +70,7 @@ def test_what_was_reserved_and_not_spent_is_released(bench: Bench, play: BatchPl
     bench.server.every_batch(play)
     kept = bench.run(rows(ROWS))
     assert len(kept.texts) == answered
-    assert counted(bench) == (bench.priced("1", "4"), 0)
+    assert counted(bench) == (bench.priced("1", "4"), NOTHING)
 
 
 def test_a_part_that_a_budget_does_not_allow_is_not_handed_in(bench: Bench) -> None:
@@ -111,9 +112,9 @@ def test_what_a_process_reserved_another_one_settles(bench: Bench, leaves: bool)
             client.close()
             with pytest.raises(Exception, match="closed"):
                 run.wait()
-    assert counted(bench) == (most, 0)
+    assert counted(bench) == (most, NOTHING)
     bench.clock.turn(0.9 * DAY_S)
     bench.run([], kept)
     assert len(kept.texts) == ROWS
-    assert counted(bench) == (bench.priced("1", "4"), 0)
+    assert counted(bench) == (bench.priced("1", "4"), NOTHING)
     assert len(bench.ledger()) == ROWS
