@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +17,7 @@ from llama_client.bulk.batches.driver import BatchRun
 from llama_client.bulk.batches.venue import BatchVenue
 from llama_client.bulk.results import BulkResult
 from llama_client.bulk.rows import Row
+from llama_client.costs.money import from_pico
 from llama_client.errors import LlamaClientError
 from llama_client.testing import FakeClock, LedgerRow, ledger_rows, using
 from llama_client.testing.faults.batches import BatchServer
@@ -115,6 +117,13 @@ class Bench:
         report = self.server.batch_report()
         tokens = report.prompt_tokens * Decimal(in_usd) + report.completion_tokens * Decimal(out_usd)
         return tokens / 1_000_000
+
+
+def counted(bench: Bench) -> tuple[Decimal, Decimal]:
+    """What the budget has settled and reserved."""
+    with closing(sqlite3.connect(bench.folder / "ledger.db")) as database:
+        [row] = database.execute("SELECT settled_pico, reserved_pico FROM llama_client_spending").fetchall()
+    return from_pico(row[0]), from_pico(row[1])
 
 
 def until_asked(server: BatchServer, step: str, times: int = 1) -> None:

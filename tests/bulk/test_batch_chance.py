@@ -11,9 +11,8 @@ import pytest
 from llama_client.testing import FakeClock
 from llama_client.testing.faults.batches import BatchPlay, BatchServer
 from llama_client.testing.faults.batches.plays import Ending
-from tests.bulk.batching import DAY_S, Bench, Kept, rows
+from tests.bulk.batching import DAY_S, Bench, Kept, counted, rows
 from tests.bulk.test_batch_kills import CutOffError, Knife
-from tests.bulk.test_batch_money import counted
 
 _ENDINGS: list[Ending] = ["completed", "completed", "expired", "failed"]
 
@@ -46,7 +45,7 @@ def test_a_job_by_chance(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 bench.venue(client).add(some[start::parts], window_s=DAY_S, refused=kept.refuse)
         for _ in range(chance.randrange(3)):
             with monkeypatch.context() as cutting, bench.client() as client:
-                Knife(cutting, chance.randrange(1, 40), is_after=chance.random() < 0.5)
+                Knife(cutting, chance.randrange(1, 40))
                 try:
                     bench.venue(client).run(kept).wait()
                 except CutOffError:

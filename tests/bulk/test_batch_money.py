@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from llama_client.costs.money import from_pico
 from llama_client.testing import FakeClock
 from llama_client.testing.faults.batches import BatchPlay, BatchServer
-from tests.bulk.batching import DAY_S, Bench, Kept, rows, until_asked
+from tests.bulk.batching import DAY_S, Bench, Kept, counted, rows, until_asked
 
 ROWS = 4
 NOTHING = Decimal(0)
@@ -26,13 +23,6 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     with BatchServer("openai", clock=clock) as server:
         server.every_batch(BatchPlay(takes_s=60))
         yield Bench(server, clock, tmp_path, {"budgets": [{"usd": 1, "window": "total"}]})
-
-
-def counted(bench: Bench) -> tuple[Decimal, Decimal]:
-    """What the budget has settled and reserved."""
-    with closing(sqlite3.connect(bench.folder / "ledger.db")) as database:
-        [row] = database.execute("SELECT settled_pico, reserved_pico FROM llama_client_spending").fetchall()
-    return from_pico(row[0]), from_pico(row[1])
 
 
 def worst(bench: Bench, count: int = ROWS) -> Decimal:

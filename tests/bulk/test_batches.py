@@ -15,12 +15,14 @@ from llama_client.bulk.batches.limits import LIMITS, BatchLimits, window_name
 from llama_client.bulk.batches.parts import PartsFile
 from llama_client.bulk.batches.requests import Requests
 from llama_client.bulk.batches.splitting import split
+from llama_client.bulk.batches.venue import BatchVenue
 from llama_client.errors import (
     AuthenticationError,
     BadRequestError,
     ConfigError,
     InvalidRequestError,
     JobError,
+    LocalOnlyError,
     MissingExtraError,
     RequestTooLargeError,
     UnsupportedFeatureError,
@@ -317,8 +319,6 @@ def test_the_window_is_one_that_the_api_has(kind: str, seconds: float, name: str
 
 
 def test_a_batch_is_for_one_target_with_a_batch_api(tmp_path: Path) -> None:
-    from llama_client.bulk.batches.venue import BatchVenue
-
     table = {"kind": "openai", "base_url": "http://127.0.0.1:9", "api_key": "k"}
     own = {"providers": {"x": table, "o": {"kind": "ollama"}}, "routes": {"r": {"targets": ["x/a", "x/b"]}}}
     with LlamaClient(own) as client:
@@ -326,6 +326,24 @@ def test_a_batch_is_for_one_target_with_a_batch_api(tmp_path: Path) -> None:
             BatchVenue(client._context, "r", tmp_path)
         with pytest.raises(UnsupportedFeatureError, match="kind 'ollama' have no batch API"):
             BatchVenue(client._context, "o/m", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("table", "error"),
+    [
+        pytest.param({"base_url": "http://192.0.2.1/v1", "api_key": "k"}, LocalOnlyError, id="local-only"),
+        pytest.param({}, AuthenticationError, id="without-a-key"),
+    ],
+)
+def test_what_no_row_can_get_past_is_said_before_anything_is_written(
+    table: dict[str, Any], error: type[Exception], tmp_path: Path
+) -> None:
+    own = {"providers": {"x": {"kind": "openai", **table}}}
+    with LlamaClient(own, local_only=error is LocalOnlyError) as client:
+        venue = BatchVenue(client._context, "x/m", tmp_path)
+        with pytest.raises(error):
+            venue.add(rows(1), window_s=DAY_S, refused=Kept().refuse)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_journal_that_is_broken_is_named(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ class Part:
         output_file_id: The file of its answers.
         error_file_id: The file of its errors.
         is_cancelled: Whether it was asked to stop.
+        progress: How many requests its API has answered when it last told; None: it did not.
         why: Why rows of it have no answer; None: all have, or it is not over.
         answered: How many rows have an answer.
         failed: How many have an error of their own.
@@ -81,6 +82,7 @@ class Part:
     output_file_id: str | None = None
     error_file_id: str | None = None
     is_cancelled: bool = False
+    progress: int | None = None
     why: str | None = None
     answered: int = 0
     failed: int = 0

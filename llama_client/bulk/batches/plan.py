@@ -203,7 +203,7 @@ def _poll(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool])
             yield Save()
         outcome = yield Retrieve()
         if isinstance(outcome, RemoteBatch):
-            tried = 0
+            tried, part.progress = 0, outcome.answered
             if outcome.status != "running":
                 yield from _ended(part, outcome)
                 return

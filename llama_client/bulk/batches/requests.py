@@ -69,6 +69,10 @@ class Requests:
         self._provider = target.provider
         self._context = context
 
+    def open(self) -> None:
+        """Reads the key, and refuses an address that may not be connected to."""
+        self._provider.open()
+
     def candidate(self, row: Row) -> Candidate:
         """A row, checked.
 

@@ -90,7 +90,13 @@ class BatchVenue:
 
         Returns:
             The new parts.
+
+        Raises:
+            AuthenticationError: There is no key.
+            LocalOnlyError: The provider is not on this machine, and `local_only` is on.
         """
+        # What is wrong with the key or the address is so of every row.
+        self._requests.open()
         seconds = window_name(window_s, self.limits)[1]
         now = self._clock.wall()
         added = tuple(split(rows, self._requests, self.limits, self._file, at=now, window_s=seconds, refused=refused))

@@ -91,7 +91,7 @@ class Desk:
                 return _error(404, "no such path")
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
             self.asked[step] += 1
-            mishap = self._mishap(step) if action not in ("preprocess", "put") else None
+            mishap = self._mishap(step)
             if mishap in ("500", "429", "401", "404"):
                 headers = _RETRY_AFTER if mishap == "429" else {}
                 return _error(int(mishap), f"the server says {mishap}", headers)
@@ -121,7 +121,9 @@ class Desk:
     ) -> Answer:
         match step:
             case "upload":
-                return self._upload(received, identity, action)
+                return self._upload(received)
+            case "put":
+                return self._put(received, identity, action)
             case "create":
                 return self._create(received.json)
             case "list_files":
@@ -135,15 +137,16 @@ class Desk:
             case _:
                 return self._about_file(step, identity)
 
-    def _upload(self, received: Received, identity: str, action: str | None) -> Answer:
-        if action is not None:
-            file = self.files.get(identity)
-            if file is None:
-                return _error(404, "no such file")
-            if action == "put":
-                file.content, file.is_whole = received.body, True
-                return whole(b"")
-            return as_json(self._file_json(file))
+    def _put(self, received: Received, identity: str, action: str | None) -> Answer:
+        file = self.files.get(identity)
+        if file is None:
+            return _error(404, "no such file")
+        if action == "put":
+            file.content, file.is_whole = received.body, True
+            return whole(b"")
+        return as_json(self._file_json(file))
+
+    def _upload(self, received: Received) -> Answer:
         form = read_form(received.headers.get("content-type", ""), received.body)
         if self.kind != "together":
             if form.file_name is None or form.fields.get("purpose") != "batch":
@@ -285,7 +288,7 @@ class Desk:
 def _step(method: str, what: str, identity: str | None, action: str | None) -> Step | None:
     if what == "files":
         if method in ("POST", "PUT"):
-            return "upload" if identity is None or action in ("preprocess", "put") else None
+            return "upload" if identity is None else "put" if action in ("preprocess", "put") else None
         if method == "GET":
             return "list_files" if identity is None else "download" if action == "content" else None
         return "delete" if method == "DELETE" and identity is not None else None

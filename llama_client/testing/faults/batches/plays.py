@@ -9,8 +9,8 @@ BatchKind = Literal["groq", "together", "openai"]
 BATCH_KINDS: tuple[BatchKind, ...] = get_args(BatchKind)
 
 Ending = Literal["completed", "failed", "expired", "never"]
-Step = Literal["upload", "create", "retrieve", "cancel", "download", "delete", "list_files", "list_batches"]
-"""What a client asks for."""
+Step = Literal["upload", "put", "create", "retrieve", "cancel", "download", "delete", "list_files", "list_batches"]
+"""What a client asks for; `put`: the second and third step of an upload at Together, which bring its content."""
 Mishap = Literal["500", "429", "401", "404", "reset", "lost", "garbled", "cut"]
 """What it gets: a status (`429` with `Retry-After: 2`); `reset`: the connection ends and nothing was done; `lost`: it
 was done, and the connection ends before the answer; `garbled`: it was done, and the answer is no JSON; `cut`: it was
