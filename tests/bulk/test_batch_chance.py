@@ -66,4 +66,4 @@ def test_a_job_by_chance(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not ({*kept.texts} | {*kept.errors}) & {*kept.left}
     assert (report.orphans, report.left_files, report.left_batches) == ([], [], [])
     assert set(report.billed.values()) <= {1}
-    assert (settled, reserved) == (spent, 0)
+    assert (settled, reserved) == (spent, Decimal(0))

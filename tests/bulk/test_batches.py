@@ -185,10 +185,22 @@ def repeat(mishap: Mishap, times: int) -> list[Mishap]:
 
 
 MISHAPS: list[Mishap] = ["500", "429", "reset", "lost", "garbled", "cut"]
+_WRONG = [
+    pytest.param(
+        kind,
+        mishap,
+        id=f"{kind}-{mishap}",
+        marks=[
+            *([NEEDS_TOGETHER] if kind == "together" else []),
+            *([] if kind == "openai" or mishap in ("500", "lost") else [pytest.mark.long]),
+        ],
+    )
+    for kind in BATCH_KINDS
+    for mishap in MISHAPS
+]
 
 
-@pytest.mark.parametrize("mishap", MISHAPS)
-@pytest.mark.parametrize("bench", KINDS, indirect=True)
+@pytest.mark.parametrize(("bench", "mishap"), _WRONG, indirect=["bench"])
 def test_what_goes_wrong_at_any_step_neither_loses_nor_repeats_anything(bench: Bench, mishap: Mishap) -> None:
     for step in get_args(Step):
         # Half a file is none that can be read; a garbled one is whole, as far as anybody can tell.
