@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from llama_client import LlamaClient
+from llama_client import AsyncLlamaClient, LlamaClient
 from llama_client.bulk.batches.driver import BatchRun
 from llama_client.bulk.batches.venue import BatchVenue
 from llama_client.bulk.results import BulkResult
@@ -92,7 +92,7 @@ class Bench:
         with using(clock=self.clock), LlamaClient(own) as client:
             yield client
 
-    def venue(self, client: LlamaClient, **more: Any) -> BatchVenue:
+    def venue(self, client: LlamaClient | AsyncLlamaClient, **more: Any) -> BatchVenue:
         folder = self.folder / "job"
         folder.mkdir(exist_ok=True)
         return BatchVenue(client._context, f"x/{MODELS[self.server.kind]}", folder, **more)

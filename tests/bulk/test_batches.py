@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import os
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
+import httpx
 import pytest
 
-from llama_client import LlamaClient
+from llama_client import AsyncLlamaClient, LlamaClient
+from llama_client.bulk.batches import official
 from llama_client.bulk.batches.limits import LIMITS, BatchLimits, window_name
 from llama_client.bulk.batches.parts import PartsFile
 from llama_client.bulk.batches.requests import Requests
@@ -27,10 +33,10 @@ from llama_client.errors import (
     RequestTooLargeError,
     UnsupportedFeatureError,
 )
-from llama_client.testing import FakeClock
+from llama_client.testing import FakeClock, using
 from llama_client.testing.faults.batches import BatchPlay, BatchServer, Mishap, Step
 from llama_client.testing.faults.batches.plays import BATCH_KINDS, BatchKind
-from tests.bulk.batching import DAY_S, MODELS, Bench, Kept, rows, until_asked
+from tests.bulk.batching import DAY_S, MODELS, Bench, Kept, config, rows, until_asked
 
 HAS_TOGETHER = find_spec("together") is not None
 NEEDS_TOGETHER = pytest.mark.skipif(not HAS_TOGETHER, reason="together is not installed")
@@ -263,6 +269,94 @@ def test_two_batches_of_a_file_become_one(bench: Bench) -> None:
     assert kept.left.keys() == {0, 1}
     assert report.created == 1
     assert "look for it at the provider" in kept.left[0]
+
+
+def test_what_a_batch_may_still_answer_is_held(bench: Bench) -> None:
+    some, kept = rows(4), Kept()
+    with bench.client() as client:
+        venue = bench.venue(client)
+        venue.add(some[:2], window_s=DAY_S, refused=kept.refuse)
+        assert [venue.holds(row) for row in some] == [True, True, False, False]
+        venue.run(kept).wait()
+        assert not any(map(venue.holds, some))
+
+
+def test_a_disk_that_is_full_ends_the_job_and_loses_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: Any, piece: bytes) -> None:
+        raise official._unwritable(Path(file.name), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+    kept = Kept()
+    with monkeypatch.context() as patched, bench.client() as client:
+        venue = bench.venue(client)
+        venue.add(rows(2), window_s=DAY_S, refused=kept.refuse)
+        patched.setattr(official, "_write", full)
+        with pytest.raises(JobError, match=r"answers\.draft: cannot be written \(No space left on device\); make room"):
+            venue.run(kept).wait()
+    assert bench.run([], kept).texts == texts(0, 1)
+    require_clean(bench)
+
+
+# Async
+
+
+def test_an_event_loop_goes_on_while_batches_run(bench: Bench) -> None:
+    bench.server.every_batch(BatchPlay(takes_s=3600))
+    kept, own = Kept(), config("openai", bench.server.url_for("openai"), bench.folder)
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0)
+            ticks += 1
+
+    async def run() -> None:
+        async with AsyncLlamaClient(own) as client:
+            venue = await asyncio.to_thread(bench.venue, client)
+            await asyncio.to_thread(partial(venue.add, rows(2), window_s=DAY_S, refused=kept.refuse))
+            ticking = asyncio.create_task(tick())
+            await venue.run(kept).wait_async()
+            ticking.cancel()
+
+    with using(clock=bench.clock):
+        asyncio.run(run())
+    assert kept.texts == texts(0, 1)
+    assert ticks > 10
+    require_clean(bench)
+
+
+def test_a_task_that_is_cancelled_leaves_its_batches_to_be_resumed(bench: Bench) -> None:
+    bench.server.every_batch(BatchPlay(takes_s=0.9 * DAY_S))
+    kept = Kept()
+
+    async def run(venue: BatchVenue) -> None:
+        waiting = asyncio.create_task(venue.run(kept).wait_async())
+        await asyncio.to_thread(until_asked, bench.server, "retrieve")
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    with bench.client() as client:
+        venue = bench.venue(client)
+        venue.add(rows(2), window_s=DAY_S, refused=kept.refuse)
+        asyncio.run(run(venue))
+    bench.clock.turn(0.9 * DAY_S)
+    assert bench.run([], kept).texts == texts(0, 1)
+    assert bench.server.batch_report().created == 1
+    require_clean(bench)
+
+
+def test_an_async_http_client_of_the_user_is_refused(bench: Bench) -> None:
+    own = config("openai", bench.server.url_for("openai"), bench.folder)
+
+    async def run() -> None:
+        async with httpx.AsyncClient() as http, AsyncLlamaClient(own, http_client=http) as client:
+            venue = await asyncio.to_thread(bench.venue, client)
+            venue.add(rows(1), window_s=DAY_S, refused=Kept().refuse)
+            await venue.run(Kept()).wait_async()
+
+    with using(clock=bench.clock), pytest.raises(InvalidRequestError, match="leave it out where batches"):
+        asyncio.run(run())
 
 
 # Before anything is sent

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from typing import Any
 
 import groq
@@ -98,3 +100,20 @@ def test_what_it_cannot_play_is_refused() -> None:
             server.fails("create", "503")  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="step: must be one of upload"):
             server.fails("look", "500")  # type: ignore[arg-type]
+
+
+def test_it_is_there_for_programs_in_any_language() -> None:
+    arguments = ["--commands", "--batches", "groq", "--batch-takes", "60"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "llama_client.testing.faults", *arguments],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    urls = json.loads(process.stdout.readline())["urls"]
+    with groq.Groq(api_key="none", base_url=urls["groq"]) as client:
+        file = client.files.create(file=("in.jsonl", io.BytesIO(requests(1))), purpose="batch")
+        assert file.id is not None
+        batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+        assert client.batches.retrieve(batch.id).status == "in_progress"
+    process.communicate(timeout=60)
+    assert (process.returncode, urls.keys()) == (0, {"groq"})

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from llama_client.bulk.batches import steps
 from llama_client.bulk.batches.parts import Part, PartsFile
-from llama_client.bulk.batches.plan import plan
+from llama_client.bulk.batches.plan import is_fatal, plan
 from llama_client.costs.spending import Hold
-from llama_client.errors import LlamaClientError, ProviderError
+from llama_client.errors import JobError, LlamaClientError
 from llama_client.waiting import Event, await_event, wait_for_event
 
 if TYPE_CHECKING:
@@ -69,14 +69,31 @@ class BatchRun:
         """Stops driving soon, and leaves the batches to whoever resumes the job."""
         self._is_left = True
 
+    def stop(self, within_s: float) -> bool:
+        """Leaves the batches, and waits until nothing more is done about them.
+
+        Args:
+            within_s: The longest wait in seconds.
+
+        Returns:
+            Whether it came to that.
+        """
+        self.leave()
+        wait_for_event(self._ended, within_s)
+        return self._ended.is_set
+
     def wait(self) -> None:
-        """Blocks until every part is over.
+        """Blocks until every part is over; an interrupt leaves the batches to whoever resumes the job.
 
         Raises:
             LlamaClientError: The job cannot go on. What was done is written down: the same call resumes it.
         """
-        while not self._ended.is_set:
-            wait_for_event(self._ended, _WAIT_S)
+        try:
+            while not self._ended.is_set:
+                wait_for_event(self._ended, _WAIT_S)
+        except BaseException:
+            self.leave()
+            raise
         self._finish()
 
     async def wait_async(self) -> None:
@@ -131,8 +148,8 @@ class BatchRun:
                 step = steps_of.send(outcome)
             except StopIteration:
                 return None
-            except ProviderError as error:
-                if not error.retryable:
+            except LlamaClientError as error:
+                if is_fatal(error):
                     raise
                 self._stuck = error
                 return None
@@ -162,7 +179,7 @@ class BatchRun:
             case steps.Collect():
                 files = self._file
                 paths = files.answers_of(part), files.errors_of(part)
-                return self._reading.collect(part, files.rows_of(part), paths, files.tag_of(part))
+                return self._reading.collect(part, _present(files.rows_of(part)), paths, files.tag_of(part))
             case steps.Forget():
                 return self._file.forget(part)
             case _:
@@ -172,7 +189,7 @@ class BatchRun:
         api, file_id, batch_id = self._api, part.file_id or "", part.batch_id or ""
         match step:
             case steps.Upload():
-                return api.upload(self._file.requests_of(part))
+                return api.upload(_present(self._file.requests_of(part)))
             case steps.FindFiles():
                 return api.files_named(self._file.requests_of(part).name)
             case steps.Create():
@@ -209,6 +226,13 @@ class BatchRun:
                 spending.settle(Hold.of_json(part.hold), usd)
             case _:
                 assert_never(step)
+
+
+def _present(path: Path) -> Path:
+    if not path.is_file():
+        message = f"{path}: is gone, and its batch cannot go on without it: put it back, or begin a new job"
+        raise JobError(message, folder=path.parent)
+    return path
 
 
 def _downloaded(download: Callable[[str, Path], None], file_id: str, path: Path) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from llama_client.bulk.batches.api import BatchApi, BatchStatus, RemoteBatch, RemoteFile
 from llama_client.bulk.batches.limits import LIMITS, BatchLimits, window_name
-from llama_client.errors import InvalidResponseError, ProviderError, UnsupportedFeatureError
+from llama_client.errors import InvalidResponseError, JobError, ProviderError, UnsupportedFeatureError
 from llama_client.providers.http.provider import HttpProvider
 
 T = TypeVar("T")
@@ -87,13 +88,13 @@ class OfficialBatches:
     def download(self, file_id: str, to: Path) -> None:
         def download() -> None:
             files = self._client(_TRANSFER_TIMEOUT_S).files
-            with files.with_streaming_response.content(file_id) as response, to.open("wb") as file:
+            with files.with_streaming_response.content(file_id) as response, _written(to) as file:
                 size = 0
                 for piece in response.iter_bytes(_CHUNK_BYTES):
                     size += len(piece)
                     if size > _MOST_FILE_BYTES:
                         raise InvalidResponseError(f"the file {file_id} is longer than 8 GiB", retryable=False)
-                    file.write(piece)
+                    _write(file, piece)
 
         self._asked(download)
 
@@ -205,6 +206,31 @@ def batch_api(provider: object, kind: str) -> BatchApi:
         raise UnsupportedFeatureError(f"providers of kind {kind!r} have no batch API here (these have: {known})")
     made, package = _KINDS[kind]
     return made(provider, LIMITS[kind], package)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        file = path.open("wb", buffering=0)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    with file:
+        yield file
+
+
+def _write(file: IO[bytes], piece: bytes) -> None:
+    """Writes all of a piece. What the disk refuses is no failure of the connection."""
+    try:
+        written = 0
+        while written < len(piece):
+            written += file.write(piece[written:])
+    except OSError as error:
+        raise _unwritable(Path(file.name), error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> JobError:
+    message = f"{path}: cannot be written ({error.strerror or error}); make room, and resume the job"
+    return JobError(message, folder=path.parent)
 
 
 def _moment(told: object) -> float | None:

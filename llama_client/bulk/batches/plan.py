@@ -308,11 +308,13 @@ def _require_wanted(is_unwanted: Callable[[], bool]) -> None:
         raise _GivenUpError("it was cancelled before its batch was created")
 
 
+def is_fatal(error: LlamaClientError) -> bool:
+    """Whether no other part would get past it either: a wrong key, a closed client."""
+    return not isinstance(error, ProviderError) or isinstance(error, AuthenticationError | PermissionDeniedError)
+
+
 def _require_not_fatal(outcome: object) -> None:
-    """Raises what no other part would get past either."""
-    is_of_provider = isinstance(outcome, ProviderError)
-    is_key = isinstance(outcome, AuthenticationError | PermissionDeniedError)
-    if isinstance(outcome, LlamaClientError) and (not is_of_provider or is_key):
+    if isinstance(outcome, LlamaClientError) and is_fatal(outcome):
         raise outcome
 
 

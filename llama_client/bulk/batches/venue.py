@@ -60,7 +60,7 @@ class BatchVenue:
         if others:
             message = f"{folder}: its batches are for {', '.join(sorted(others))}, and not for {self.target.name}"
             raise JobError(message, folder=folder)
-        self._open: list[KeptRows] | None = None
+        self._kept: dict[str, KeptRows] = {}
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -74,9 +74,12 @@ class BatchVenue:
 
     def holds(self, row: Row) -> bool:
         """Whether a batch may still answer a row, so that it must not be asked elsewhere."""
-        if self._open is None:
-            self._open = [KeptRows(self._file.rows_of(part)) for part in self._file.open_parts()]
-        return any(rows.holds(row.position) for rows in self._open)
+        for part in self._file.open_parts():
+            if part.name not in self._kept:
+                self._kept[part.name] = KeptRows(self._file.rows_of(part))
+            if self._kept[part.name].holds(row.position):
+                return True
+        return False
 
     def add(
         self, rows: Iterable[Row], *, window_s: float, refused: Callable[[Row, LlamaClientError], None]
@@ -99,9 +102,7 @@ class BatchVenue:
         self._requests.open()
         seconds = window_name(window_s, self.limits)[1]
         now = self._clock.wall()
-        added = tuple(split(rows, self._requests, self.limits, self._file, at=now, window_s=seconds, refused=refused))
-        self._open = None
-        return added
+        return tuple(split(rows, self._requests, self.limits, self._file, at=now, window_s=seconds, refused=refused))
 
     def run(self, receiver: Receiver) -> BatchRun:
         """Starts to drive all parts that are not settled, in a thread of its own: after `add`, or to resume.
@@ -109,7 +110,6 @@ class BatchVenue:
         Args:
             receiver: Takes what comes of each row.
         """
-        self._open = None
         parts = [part for part in self._file.parts if not part.is_settled]
         reading = Reading(self._requests, self._spending, self._tags, receiver)
         return BatchRun(parts, self._file, self._api, reading, self._clock).start()
