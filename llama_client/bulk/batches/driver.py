@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from llama_client.bulk.batches import steps
 from llama_client.bulk.batches.parts import Part, PartsFile
-from llama_client.bulk.batches.plan import is_fatal, plan
+from llama_client.bulk.batches.patience import is_fatal
+from llama_client.bulk.batches.plan import plan
 from llama_client.costs.spending import Hold
 from llama_client.errors import JobError, LlamaClientError
 from llama_client.waiting import Event, await_event, wait_for_event

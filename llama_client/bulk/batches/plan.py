@@ -11,6 +11,18 @@ from typing import Any
 
 from llama_client.bulk.batches.api import RemoteBatch, RemoteFile
 from llama_client.bulk.batches.parts import Part, State
+from llama_client.bulk.batches.patience import (
+    GONE,
+    MOST_TRIES,
+    GivenUpError,
+    asked,
+    may_retry,
+    require_no_error,
+    require_not_fatal,
+    require_triable,
+    require_wanted,
+    wait_after_s,
+)
 from llama_client.bulk.batches.steps import (
     Cancel,
     Collect,
@@ -31,18 +43,8 @@ from llama_client.bulk.batches.steps import (
     Wait,
     Which,
 )
-from llama_client.errors import (
-    AuthenticationError,
-    BudgetExceededError,
-    InvalidResponseError,
-    LlamaClientError,
-    PermissionDeniedError,
-    ProviderError,
-)
+from llama_client.errors import BudgetExceededError, LlamaClientError, ProviderError
 
-# Of a step that failed, and how long between two tries: about ten minutes in all.
-_MOST_TRIES = 10
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 120.0
 # Small batches take minutes, large ones hours.
 _FIRST_POLL_S, _LONGEST_POLL_S, _POLL_GROWTH = 5.0, 300.0, 1.5
 # How long after its window a batch may still be told to be running, before it is given up.
@@ -51,17 +53,7 @@ _GRACE_S = 3600.0
 _LOOKS_S = (0.0, 3.0, 10.0)
 # A batch may have ended some moments before its files are there.
 _FILE_LOOKS_S = (2.0, 10.0, 30.0, 60.0)
-_GONE = (404, 410)
 _ENDED_AS = {"failed": "failed", "expired": "has expired", "cancelled": "was cancelled"}
-
-
-class _GivenUpError(Exception):
-    """The part gets no answers any more: its rows are for others."""
-
-    def __init__(self, why: str, *, may_cost: bool = False) -> None:
-        super().__init__(why)
-        self.why = why
-        self.may_cost = may_cost
 
 
 def plan(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool]) -> Steps:
@@ -86,12 +78,12 @@ def plan(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool]) 
             yield from _poll(part, now, is_unwanted)
         if part.state is State.ENDED:
             yield from _fetch(part)
-    except _GivenUpError as given_up:
+    except GivenUpError as given_up:
         part.why = given_up.why
         if part.state is not State.ENDED:
             part.status = "unknown" if given_up.may_cost else "refused"
     if part.state not in (State.COLLECTED, State.DONE):
-        _require_no_error((yield Collect()))
+        require_no_error((yield Collect()))
         part.state = State.COLLECTED
         yield Save()
     if part.state is State.COLLECTED:
@@ -104,14 +96,14 @@ def _reserve(part: Part, is_unwanted: Callable[[], bool]) -> Steps:
         # Whether it was set aside before the process ended is unknown; this undoes it either way.
         yield Settle("nothing")
         part.hold = None
-    _require_wanted(is_unwanted)
+    require_wanted(is_unwanted)
     yield Hold()
     part.state = State.RESERVING
     yield Save()
     outcome = yield Reserve()
     if isinstance(outcome, BudgetExceededError):
-        raise _GivenUpError(str(outcome))
-    _require_no_error(outcome)
+        raise GivenUpError(str(outcome))
+    require_no_error(outcome)
     part.state = State.RESERVED
     yield Save()
 
@@ -120,27 +112,27 @@ def _upload(part: Part, is_unwanted: Callable[[], bool]) -> Steps:
     is_doubtful = part.state is State.UPLOADING
     part.state = State.UPLOADING
     yield Save()
-    for tried in range(_MOST_TRIES):
+    for tried in range(MOST_TRIES):
         if is_doubtful and (yield from _has_found_file(part)):
             break
-        _require_wanted(is_unwanted)
+        require_wanted(is_unwanted)
         outcome = yield Upload()
         if not isinstance(outcome, LlamaClientError):
             part.file_id = outcome
             break
-        _require_triable(outcome)
+        require_triable(outcome)
         is_doubtful = True
-        yield Wait(_wait_s(tried, outcome))
+        yield Wait(wait_after_s(tried, outcome))
     else:
         if not (yield from _has_found_file(part)):
-            raise _GivenUpError("its file could not be uploaded")
+            raise GivenUpError("its file could not be uploaded")
     part.state = State.UPLOADED
     yield Save()
 
 
 def _has_found_file(part: Part) -> Generator[Step, Any, bool]:
     """Whether an upload that was not answered is there. What is there beside it, or in part, is to be deleted."""
-    files: Sequence[RemoteFile] = (yield from _asked(FindFiles())) or ()
+    files: Sequence[RemoteFile] = (yield from asked(FindFiles())) or ()
     whole = [each.id for each in files if each.size_bytes in (None, part.size_bytes)]
     part.file_id = whole[0] if whole else None
     part.undeleted = [each.id for each in files if each.id != part.file_id]
@@ -151,22 +143,22 @@ def _create(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool
     is_doubtful = part.state is State.CREATING
     part.state = State.CREATING
     yield Save()
-    for tried in range(_MOST_TRIES):
+    for tried in range(MOST_TRIES):
         batch = (yield from _found_batch()) if is_doubtful else None
         if batch is not None:
             break
-        _require_wanted(is_unwanted)
+        require_wanted(is_unwanted)
         outcome = yield Create()
         if not isinstance(outcome, LlamaClientError):
             batch = outcome
             break
-        _require_triable(outcome)
+        require_triable(outcome)
         is_doubtful = True
-        yield Wait(_wait_s(tried, outcome))
+        yield Wait(wait_after_s(tried, outcome))
     else:
         batch = yield from _found_batch()
     if batch is None:
-        raise _GivenUpError("its batch could not be created")
+        raise GivenUpError("its batch could not be created")
     part.batch_id = batch.id
     part.created_at = now() if batch.created_at is None else batch.created_at
     part.state = State.CREATED
@@ -178,13 +170,13 @@ def _found_batch() -> Generator[Step, Any, RemoteBatch | None]:
     for seconds in _LOOKS_S:
         if seconds:
             yield Wait(seconds)
-        found: Sequence[RemoteBatch] | None = yield from _asked(FindBatches())
+        found: Sequence[RemoteBatch] | None = yield from asked(FindBatches())
         if found is None:
             why = "whether its batch was created is unknown, and the API lists none; look for it at the provider"
-            raise _GivenUpError(why, may_cost=True)
+            raise GivenUpError(why, may_cost=True)
         if found:
             for other in found[1:]:
-                yield from _asked(Cancel(other.id))
+                yield from asked(Cancel(other.id))
             return found[0]
     return None
 
@@ -196,9 +188,9 @@ def _poll(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool])
     while True:
         if not part.is_cancelled and (is_unwanted() or now() > until):
             outcome = yield Cancel(part.batch_id)
-            _require_not_fatal(outcome)
+            require_not_fatal(outcome)
             # One that cannot be cancelled any more is over; one that failed is asked again after the next look.
-            part.is_cancelled = not isinstance(outcome, LlamaClientError) or not _may_retry(outcome)
+            part.is_cancelled = not isinstance(outcome, LlamaClientError) or not may_retry(outcome)
             wait_s = _FIRST_POLL_S
             yield Save()
         outcome = yield Retrieve()
@@ -208,13 +200,13 @@ def _poll(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool])
                 yield from _ended(part, outcome)
                 return
         else:
-            _require_not_fatal(outcome)
-            if not _may_retry(outcome):
-                raise _GivenUpError(f"its batch is gone: {outcome}", may_cost=True)
+            require_not_fatal(outcome)
+            if not may_retry(outcome):
+                raise GivenUpError(f"its batch is gone: {outcome}", may_cost=True)
             tried += 1
         if now() > until + _GRACE_S:
-            raise _GivenUpError("its batch has not ended, long after its window", may_cost=True)
-        yield Wait(max(wait_s, _wait_s(tried - 1, outcome)) if tried else wait_s)
+            raise GivenUpError("its batch has not ended, long after its window", may_cost=True)
+        yield Wait(max(wait_s, wait_after_s(tried - 1, outcome)) if tried else wait_s)
         wait_s = min(wait_s * _POLL_GROWTH, _LONGEST_POLL_S)
 
 
@@ -224,7 +216,7 @@ def _ended(part: Part, batch: RemoteBatch) -> Steps:
         if batch.output_file_id or batch.error_file_id or not batch.answered:
             break
         yield Wait(seconds)
-        batch = yield from _asked(Retrieve())
+        batch = yield from asked(Retrieve())
     part.status = batch.status
     part.output_file_id, part.error_file_id = batch.output_file_id, batch.error_file_id
     if batch.status != "completed":
@@ -241,18 +233,18 @@ def _fetch(part: Part) -> Steps:
     for which, file_id in wanted:
         if file_id is None:
             continue
-        for tried in range(_MOST_TRIES):
+        for tried in range(MOST_TRIES):
             outcome = yield Download(which, file_id)
             if not isinstance(outcome, LlamaClientError):
                 break
-            if isinstance(outcome, ProviderError) and outcome.http_status in _GONE:
+            if isinstance(outcome, ProviderError) and outcome.http_status in GONE:
                 part.why = f"the file of its {which} is gone"
                 break
-            _require_not_fatal(outcome)
-            if not _may_retry(outcome) or tried == _MOST_TRIES - 1:
+            require_not_fatal(outcome)
+            if not may_retry(outcome) or tried == MOST_TRIES - 1:
                 # Paid for, and there: given up for now, and not for good.
                 raise outcome
-            yield Wait(_wait_s(tried, outcome))
+            yield Wait(wait_after_s(tried, outcome))
 
 
 def _settle(part: Part) -> Steps:
@@ -275,63 +267,9 @@ def _clean(part: Part) -> Steps:
     left = []
     for file_id in part.undeleted:
         try:
-            yield from _asked(Delete(file_id))
-        except (_GivenUpError, ProviderError):
+            yield from asked(Delete(file_id))
+        except (GivenUpError, ProviderError):
             # Nothing is owed any more, so no error ends the job. Tried again by whoever resumes the job.
             left.append(file_id)
     part.undeleted = left
     yield Save()
-
-
-def _asked(step: Step) -> Generator[Step, Any, Any]:
-    """What comes of a step that may be done twice, tried again where that may help."""
-    tried = 0
-    while True:
-        outcome = yield step
-        if not isinstance(outcome, LlamaClientError):
-            return outcome
-        _require_triable(outcome)
-        if tried >= _MOST_TRIES - 1:
-            # To be resumed: what was done so far is written down.
-            raise outcome
-        yield Wait(_wait_s(tried, outcome))
-        tried += 1
-
-
-def _require_no_error(outcome: object) -> None:
-    if isinstance(outcome, LlamaClientError):
-        raise outcome
-
-
-def _require_wanted(is_unwanted: Callable[[], bool]) -> None:
-    if is_unwanted():
-        raise _GivenUpError("it was cancelled before its batch was created")
-
-
-def is_fatal(error: LlamaClientError) -> bool:
-    """Whether no other part would get past it either: a wrong key, a closed client."""
-    return not isinstance(error, ProviderError) or isinstance(error, AuthenticationError | PermissionDeniedError)
-
-
-def _require_not_fatal(outcome: object) -> None:
-    if isinstance(outcome, LlamaClientError) and is_fatal(outcome):
-        raise outcome
-
-
-def _require_triable(outcome: LlamaClientError) -> None:
-    _require_not_fatal(outcome)
-    if not _may_retry(outcome):
-        raise _GivenUpError(f"it was refused: {outcome}")
-
-
-def _may_retry(outcome: object) -> bool:
-    if isinstance(outcome, InvalidResponseError):
-        # An answer cut off or garbled on its way; one that says that there is no such path stays so.
-        return outcome.http_status not in _GONE
-    return isinstance(outcome, ProviderError) and outcome.retryable
-
-
-def _wait_s(tried: int, outcome: object) -> float:
-    asked = outcome.retry_after_s if isinstance(outcome, ProviderError) else None
-    usual = min(_FIRST_WAIT_S * 2.0 ** max(tried, 0), _LONGEST_WAIT_S)
-    return usual if asked is None else min(max(asked, usual), _LONGEST_POLL_S)
