@@ -8,50 +8,27 @@ import re
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from llama_client.testing.faults.batches.answering import Billed, Written, read_requests, written
+from llama_client.testing.faults.batches.answering import Written, read_requests, written
 from llama_client.testing.faults.batches.plays import BatchKind, BatchPlay, Mishap, Step
+from llama_client.testing.faults.batches.shapes import (
+    Batch,
+    File,
+    batch_json,
+    file_json,
+    refusal,
+    spoilt,
+    step_of,
+)
 from llama_client.testing.faults.batches.uploads import read_form
 from llama_client.testing.loopback import Answer, Received, as_json, whole
 
 _PATH = re.compile(r"(?:/openai)?/v1/(files|batches)(?:/([^/]+))?(?:/(content|cancel|preprocess|put))?")
 _RETRY_AFTER = {"retry-after": "2"}
-_DAY_S = 86_400
 _ENDS = ("completed", "failed", "expired", "cancelled")
 _PAGE = 20
-
-
-@dataclass(slots=True)
-class _File:
-    id: str
-    name: str
-    purpose: str
-    created_at: int
-    content: bytes = b""
-    is_whole: bool = True
-    is_deleted: bool = False
-    is_used: bool = False
-    checksum: str = ""
-
-
-@dataclass(slots=True)
-class _Batch:
-    id: str
-    file_id: str
-    metadata: Any
-    created_at: float
-    play: BatchPlay
-    requests: list[dict[str, Any]]
-    problem: str | None
-    status: str = "validating"
-    is_cancelling: bool = False
-    output_file_id: str | None = None
-    error_file_id: str | None = None
-    billed: Sequence[Billed] = field(default_factory=tuple)
 
 
 class Desk:
@@ -68,8 +45,8 @@ class Desk:
         self._now = now
         self._url = url
         self.lock = threading.RLock()
-        self.files: dict[str, _File] = {}
-        self.batches: dict[str, _Batch] = {}
+        self.files: dict[str, File] = {}
+        self.batches: dict[str, Batch] = {}
         self.asked: Counter[str] = Counter()
         self.cancelled = 0
         self.plays: deque[BatchPlay] = deque()
@@ -86,19 +63,19 @@ class Desk:
             return None
         with self.lock:
             what, identity, action = found.groups()
-            step = _step(received.method, what, identity, action)
+            step = step_of(received.method, what, identity, action)
             if step is None:
-                return _error(404, "no such path")
+                return refusal(404, "no such path")
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
             self.asked[step] += 1
             mishap = self._mishap(step)
             if mishap in ("500", "429", "401", "404"):
                 headers = _RETRY_AFTER if mishap == "429" else {}
-                return _error(int(mishap), f"the server says {mishap}", headers)
+                return refusal(int(mishap), f"the server says {mishap}", headers)
             if mishap == "reset":
                 return Answer((), "reset")
             answer = self._done(step, received, identity or "", action, query)
-            return _spoilt(answer, mishap)
+            return spoilt(answer, mishap)
 
     def settle(self) -> None:
         """Brings every batch to where it is by now."""
@@ -128,10 +105,10 @@ class Desk:
                 return self._create(received.json)
             case "list_files":
                 files = [each for each in self.files.values() if not each.is_deleted]
-                return self._listed([self._file_json(each) for each in files], query)
+                return self._listed([file_json(self.kind, each) for each in files], query)
             case "list_batches":
                 self.settle()
-                return self._listed([self._batch_json(each) for each in self.batches.values()], query)
+                return self._listed([batch_json(self.kind, each) for each in self.batches.values()], query)
             case "retrieve" | "cancel":
                 return self._about_batch(step, identity)
             case _:
@@ -140,19 +117,19 @@ class Desk:
     def _put(self, received: Received, identity: str, action: str | None) -> Answer:
         file = self.files.get(identity)
         if file is None:
-            return _error(404, "no such file")
+            return refusal(404, "no such file")
         if action == "put":
             file.content, file.is_whole = received.body, True
             return whole(b"")
-        return as_json(self._file_json(file))
+        return as_json(file_json(self.kind, file))
 
     def _upload(self, received: Received) -> Answer:
         form = read_form(received.headers.get("content-type", ""), received.body)
         if self.kind != "together":
             if form.file_name is None or form.fields.get("purpose") != "batch":
-                return _error(400, "a file with the purpose batch is needed")
+                return refusal(400, "a file with the purpose batch is needed")
             file = self._new_file(form.file_name, "batch", form.content)
-            return as_json(self._file_json(file))
+            return as_json(file_json(self.kind, file))
         checksum = form.fields.get("checksum", "")
         same = [
             each for each in self.files.values() if each.checksum == checksum and each.is_whole and not each.is_deleted
@@ -167,7 +144,7 @@ class Desk:
     def _create(self, asked: Mapping[str, Any]) -> Answer:
         file = self.files.get(asked.get("input_file_id", ""))
         if file is None or file.is_deleted or not file.is_whole:
-            return _error(400, "no such file")
+            return refusal(400, "no such file")
         file.is_used = True
         play = self.plays.popleft() if self.plays else self.play
         problem = play.problem if play.ending == "failed" else None
@@ -176,32 +153,32 @@ class Desk:
             requests = read_requests(file.content)
         except ValueError as error:
             problem = str(error)
-        batch = _Batch(self._new_id("batch"), file.id, asked.get("metadata"), self._now(), play, requests, problem)
+        batch = Batch(self._new_id("batch"), file.id, asked.get("metadata"), self._now(), play, requests, problem)
         self.batches[batch.id] = batch
-        described = self._batch_json(batch)
+        described = batch_json(self.kind, batch)
         return as_json({"job": described} if self.kind == "together" else described)
 
     def _about_batch(self, step: Step, identity: str) -> Answer:
         batch = self.batches.get(identity)
         if batch is None:
-            return _error(404, "no such batch")
+            return refusal(404, "no such batch")
         self._progress(batch)
         if step == "cancel" and batch.status not in _ENDS:
             batch.is_cancelling = True
             batch.status = "cancelling"
             self.cancelled += 1
-        return as_json(self._batch_json(batch))
+        return as_json(batch_json(self.kind, batch))
 
     def _about_file(self, step: Step, identity: str) -> Answer:
         file = self.files.get(identity)
         if file is None or file.is_deleted:
-            return _error(404, "no such file")
+            return refusal(404, "no such file")
         if step == "delete":
             file.is_deleted = True
             return as_json({"id": identity, "object": "file", "deleted": True})
         return whole(file.content, headers={"content-type": "application/octet-stream"})
 
-    def _progress(self, batch: _Batch) -> None:
+    def _progress(self, batch: Batch) -> None:
         if batch.status in _ENDS:
             return
         play, passed_s = batch.play, self._now() - batch.created_at
@@ -223,7 +200,7 @@ class Desk:
         """Together says nothing of what it did not come to."""
         return None if self.kind == "together" else code
 
-    def _end(self, batch: _Batch, status: str, files: Written) -> None:
+    def _end(self, batch: Batch, status: str, files: Written) -> None:
         batch.status, batch.billed = status, files.billed
         purpose = "batch_output"
         if files.answers is not None:
@@ -235,8 +212,8 @@ class Desk:
             errors.is_used = True
             batch.error_file_id = errors.id
 
-    def _new_file(self, name: str, purpose: str, content: bytes) -> _File:
-        file = _File(self._new_id("file"), name, purpose, int(self._now()), content)
+    def _new_file(self, name: str, purpose: str, content: bytes) -> File:
+        file = File(self._new_id("file"), name, purpose, int(self._now()), content)
         file.checksum = hashlib.sha256(content).hexdigest()
         self.files[file.id] = file
         return file
@@ -255,62 +232,3 @@ class Desk:
         start = ids.index(query["after"]) + 1 if query.get("after") in ids else 0
         end = start + int(query.get("limit", _PAGE))
         return as_json({"object": "list", "data": newest[start:end], "has_more": end < len(newest)})
-
-    def _file_json(self, file: _File) -> dict[str, Any]:
-        told: dict[str, Any] = {
-            "id": file.id, "object": "file", "bytes": len(file.content), "created_at": file.created_at,
-            "filename": file.name, "purpose": file.purpose,
-        }  # fmt: skip
-        return told | ({"FileType": "jsonl"} if self.kind == "together" else {"status": "processed"})
-
-    def _batch_json(self, batch: _Batch) -> dict[str, Any]:
-        files = {"output_file_id": batch.output_file_id, "error_file_id": batch.error_file_id}
-        if self.kind == "together":
-            moment = datetime.fromtimestamp(batch.created_at, tz=UTC).isoformat()
-            status = "IN_PROGRESS" if batch.status == "cancelling" else batch.status.upper()
-            error = batch.problem if batch.status == "failed" else None
-            return {
-                "id": batch.id, "input_file_id": batch.file_id, "status": status, "created_at": moment,
-                "endpoint": "/v1/chat/completions", "error": error, **files,
-            }  # fmt: skip
-        errors = {"object": "list", "data": [{"message": batch.problem, "code": "invalid_request"}]}
-        return {
-            "id": batch.id, "object": "batch", "endpoint": "/v1/chat/completions", "input_file_id": batch.file_id,
-            "completion_window": "24h", "status": batch.status, "created_at": int(batch.created_at),
-            "expires_at": int(batch.created_at) + _DAY_S, "metadata": batch.metadata,
-            "errors": errors if batch.status == "failed" else None,
-            "request_counts": {
-                "total": len(batch.requests), "completed": len(batch.billed), "failed": 0,
-            }, **files,
-        }  # fmt: skip
-
-
-def _step(method: str, what: str, identity: str | None, action: str | None) -> Step | None:
-    if what == "files":
-        if method in ("POST", "PUT"):
-            return "upload" if identity is None else "put" if action in ("preprocess", "put") else None
-        if method == "GET":
-            return "list_files" if identity is None else "download" if action == "content" else None
-        return "delete" if method == "DELETE" and identity is not None else None
-    if method == "POST":
-        return "create" if identity is None else "cancel" if action == "cancel" else None
-    return None if method != "GET" else "list_batches" if identity is None else "retrieve"
-
-
-def _spoilt(answer: Answer, mishap: Mishap | None) -> Answer:
-    match mishap:
-        case "lost":
-            return Answer((), "reset")
-        case "garbled":
-            return whole(b"<html>a proxy says hello</html>", headers={"content-type": "application/json"})
-        case "cut":
-            content = answer.content
-            return Answer([content[: len(content) - 5]], "close")
-        case _:
-            return answer
-
-
-def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Answer:
-    return as_json(
-        {"error": {"message": message, "type": "server_error", "code": str(status)}}, status=status, headers=headers
-    )
