@@ -21,7 +21,6 @@ class BatchLimits:
         windows_s: The shortest and the longest time that it may be given, in seconds.
         purpose: What files are uploaded for.
         has_metadata: Whether a batch carries words of ours, by which it is found again.
-        window_by_request: Whether the window is said when a batch is created.
         source: Where this is from.
         checked_on: When it was compared with that.
     """
@@ -32,7 +31,6 @@ class BatchLimits:
     windows_s: tuple[int, int]
     purpose: str
     has_metadata: bool
-    window_by_request: bool = True
     source: str
     checked_on: str
 
@@ -47,7 +45,7 @@ LIMITS: Mapping[str, BatchLimits] = {
     # Without metadata a batch is found by its file, whose name is ours.
     "together": BatchLimits(
         title="Together's batch API", max_lines=50_000, max_bytes=100 * _MB, windows_s=(_DAY_S, _DAY_S),
-        purpose="batch-api", has_metadata=False, window_by_request=False,
+        purpose="batch-api", has_metadata=False,
         source="docs.together.ai/docs/inference/batch/overview; together 3.1.1", checked_on="2026-12-01"),
     "openai": BatchLimits(
         title="OpenAI's batch API", max_lines=50_000, max_bytes=200 * _MB, windows_s=(_DAY_S, _DAY_S),

@@ -106,8 +106,9 @@ class OfficialBatches:
                 raise
 
     def _created(self, file_id: str, name: str, window: str) -> Any:
+        more = {"metadata": {_NAME: name}} if self.limits.has_metadata else {}
         return self._client().batches.create(
-            input_file_id=file_id, endpoint=_ENDPOINT, completion_window=window, metadata={_NAME: name}
+            input_file_id=file_id, endpoint=_ENDPOINT, completion_window=window, **more
         )
 
     def _listed(self, resource: Any) -> Iterable[Any]:
@@ -173,8 +174,7 @@ class TogetherBatches(OfficialBatches):
         return self._asked(lambda: self._id(client.files.upload(path, purpose=self.limits.purpose, check=False)))
 
     def _created(self, file_id: str, name: str, window: str) -> Any:
-        created = self._client().batches.create(input_file_id=file_id, endpoint=_ENDPOINT, completion_window=window)
-        return getattr(created, "job", None)
+        return getattr(super()._created(file_id, name, window), "job", None)
 
     def _listed(self, resource: Any) -> Iterable[Any]:
         listed = resource.list()

@@ -223,7 +223,7 @@ def _ended(part: Part, batch: RemoteBatch) -> Steps:
         told = f": {'; '.join(batch.problems)}" if batch.problems else ""
         part.why = f"its batch {_ENDED_AS.get(batch.status, batch.status)}{told}"
     elif batch.answered and not batch.output_file_id:
-        part.why = "its batch has no file of answers"
+        part.why, part.status = "its batch has no file of answers", "unknown"
     part.state = State.ENDED
     yield Save()
 
@@ -239,6 +239,8 @@ def _fetch(part: Part) -> Steps:
                 break
             if isinstance(outcome, ProviderError) and outcome.http_status in GONE:
                 part.why = f"the file of its {which} is gone"
+                # What was answered was paid for, whatever it was.
+                part.status = "unknown" if which == "answers" else part.status
                 break
             require_not_fatal(outcome)
             if not may_retry(outcome) or tried == MOST_TRIES - 1:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llama_client.testing.faults.batches.plays import BatchPlay
+from llama_client.testing.faults.batches.plays import BatchKind, BatchPlay
 from llama_client.testing.wire_format import OpenAIFormat, as_bytes
 
 _USUAL_TOKENS = 16
@@ -68,22 +68,23 @@ def read_requests(content: bytes) -> list[dict[str, Any]]:
 
 
 def written(
-    requests: Sequence[Mapping[str, Any]], share: float, play: BatchPlay, *, tells_undone: str | None
+    kind: BatchKind, requests: Sequence[Mapping[str, Any]], share: float, play: BatchPlay, ending: str
 ) -> Written:
-    """What comes of the first share of some requests; `tells_undone`: the code of errors for the others."""
+    """What comes of the first share of some requests, in a batch that ended so."""
     count = round(len(requests) * share)
     answers, errors, billed = [], [], []
     for index, request in enumerate(requests[:count]):
         if int((index + 1) * play.failing) > int(index * play.failing):
-            errors.append(_error_line(request, {"message": "the prompt is too odd", "code": "invalid_prompt"}))
+            errors.append(_error_line(kind, request, {"message": "the prompt is too odd", "code": "invalid_prompt"}))
             continue
         body = _answer(request["body"])
         usage = body["usage"]
         billed.append(Billed(request["custom_id"], usage["prompt_tokens"], usage["completion_tokens"]))
         answers.append(_line(request["custom_id"], {"status_code": 200, "request_id": f"req_{index}", "body": body}))
-    if tells_undone is not None:
+    # Together says nothing of what it did not come to.
+    if kind != "together":
         for request in requests[count:]:
-            error = {"code": tells_undone, "message": "this request could not be executed in time"}
+            error = {"code": f"batch_{ending}", "message": "this request could not be executed in time"}
             errors.append(as_bytes({"id": "", "custom_id": request["custom_id"], "response": None, "error": error}))
     strange = [
         _line(f"strange-{index}", {"status_code": 200, "body": _answer({"messages": []})})
@@ -105,7 +106,9 @@ def _line(custom_id: str, response: Mapping[str, Any]) -> bytes:
     return as_bytes({"id": f"batch_req_{custom_id}", "custom_id": custom_id, "response": response, "error": None})
 
 
-def _error_line(request: Mapping[str, Any], error: Mapping[str, Any]) -> bytes:
+def _error_line(kind: BatchKind, request: Mapping[str, Any], error: Mapping[str, Any]) -> bytes:
+    if kind == "together":
+        return as_bytes({"custom_id": request["custom_id"], "error": error})
     return _line(
         request["custom_id"], {"status_code": _PROBLEM_STATUS, "request_id": "req_x", "body": {"error": error}}
     )

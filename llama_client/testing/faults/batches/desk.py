@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from llama_client.testing.faults.batches.answering import Written, read_requests, written
+from llama_client.testing.faults.batches.answering import read_requests, written
 from llama_client.testing.faults.batches.plays import BatchKind, BatchPlay, Mishap, Step
 from llama_client.testing.faults.batches.shapes import (
     Batch,
@@ -184,23 +184,16 @@ class Desk:
         play, passed_s = batch.play, self._now() - batch.created_at
         if batch.is_cancelling:
             share = 1.0 if not play.takes_s else min(passed_s / play.takes_s, play.answered)
-            self._end(
-                batch, "cancelled", written(batch.requests, share, play, tells_undone=self._undone("batch_cancelled"))
-            )
+            self._end(batch, "cancelled", share)
         elif passed_s < play.takes_s or play.ending == "never":
             batch.status = "in_progress"
         elif batch.problem is not None:
             batch.status = "failed"
         else:
-            share = play.answered if play.ending == "expired" else 1.0
-            undone = self._undone("batch_expired") if play.ending == "expired" else None
-            self._end(batch, play.ending, written(batch.requests, share, play, tells_undone=undone))
+            self._end(batch, play.ending, play.answered if play.ending == "expired" else 1.0)
 
-    def _undone(self, code: str) -> str | None:
-        """Together says nothing of what it did not come to."""
-        return None if self.kind == "together" else code
-
-    def _end(self, batch: Batch, status: str, files: Written) -> None:
+    def _end(self, batch: Batch, status: str, share: float) -> None:
+        files = written(self.kind, batch.requests, share, batch.play, status)
         batch.status, batch.billed = status, files.billed
         purpose = "batch_output"
         if files.answers is not None:
