@@ -267,17 +267,30 @@ def test_a_batch_that_never_ends_is_cancelled_after_its_window(bench: Bench) -> 
     require_clean(bench)
 
 
-def test_two_batches_of_a_file_become_one(bench: Bench) -> None:
-    """As when a creation whose answer was lost appears in no list for a while."""
+@pytest.mark.parametrize("bench", KINDS, indirect=True)
+def test_a_batch_whose_creation_was_lost_and_is_listed_late_is_cancelled(bench: Bench) -> None:
+    bench.server.every_batch(BatchPlay(takes_s=1000, listed_after_s=40, answered=0))
+    bench.server.batches(BatchPlay(takes_s=1000, listed_after_s=40, answered=0))
+    bench.server.fails("create", "lost")
+    kept = bench.run(rows(2))
+    assert kept.texts == texts(0, 1)
+    report = bench.server.batch_report()
+    assert (report.created, report.cancelled) == (2, 1)
+    require_clean(bench)
+
+
+def test_where_batches_are_not_listed_a_creation_that_was_lost_stays_unknown(bench: Bench) -> None:
+    bench.more = {"budgets": [{"usd": 1, "window": "total"}]}
     bench.server.every_batch(BatchPlay(takes_s=60))
-    bench.server.fails("create", "lost", "lost")
+    bench.server.fails("create", "lost")
     bench.server.fails("list_batches", "404")
     kept = bench.run(rows(2))
-    report = bench.server.batch_report()
-    # The API seemed to have no list, so that nobody knows: the rows are for others, and the money stays spoken for.
     assert kept.left.keys() == {0, 1}
-    assert report.created == 1
     assert "look for it at the provider" in kept.left[0]
+    assert bench.server.batch_report().created == 1
+    # What it may cost stays spoken for.
+    settled, reserved = counted(bench)
+    assert reserved == Decimal(0) < settled
 
 
 def test_what_a_batch_may_still_answer_is_held(bench: Bench) -> None:

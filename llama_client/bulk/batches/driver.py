@@ -225,6 +225,8 @@ class BatchRun:
                 told = None if part.usd is None else Decimal(part.usd)
                 usd = {"nothing": Decimal(0), "told": told, "most": None}[step.usd]
                 spending.settle(Hold.of_json(part.hold), usd)
+                # Before it is written down that this is done.
+                spending.flush()
             case _:
                 assert_never(step)
 

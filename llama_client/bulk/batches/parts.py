@@ -53,6 +53,7 @@ class Part:
         batch_id: The batch.
         status: How the batch ended.
         created_at: Unix time of its creation.
+        is_doubtful: Whether there may be a second batch of it, since the answer to a creation was lost.
         output_file_id: The file of its answers.
         error_file_id: The file of its errors.
         is_cancelled: Whether it was asked to stop.
@@ -79,6 +80,7 @@ class Part:
     batch_id: str | None = None
     status: str | None = None
     created_at: float | None = None
+    is_doubtful: bool = False
     output_file_id: str | None = None
     error_file_id: str | None = None
     is_cancelled: bool = False

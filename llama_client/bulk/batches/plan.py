@@ -51,6 +51,8 @@ _FIRST_POLL_S, _LONGEST_POLL_S, _POLL_GROWTH = 5.0, 300.0, 1.5
 _GRACE_S = 3600.0
 # A batch may be in no list yet when its creation has just been answered, or was not.
 _LOOKS_S = (0.0, 3.0, 10.0)
+# How long after its creation a batch is looked for that may have been made beside it.
+_LISTED_AFTER_S = 120.0
 # A batch may have ended some moments before its files are there.
 _FILE_LOOKS_S = (2.0, 10.0, 30.0, 60.0)
 _ENDED_AS = {"failed": "failed", "expired": "has expired", "cancelled": "was cancelled"}
@@ -140,7 +142,7 @@ def _has_found_file(part: Part) -> Generator[Step, Any, bool]:
 
 
 def _create(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool]) -> Steps:
-    is_doubtful = part.state is State.CREATING
+    is_doubtful = part.is_doubtful = part.state is State.CREATING
     part.state = State.CREATING
     yield Save()
     for tried in range(MOST_TRIES):
@@ -153,7 +155,7 @@ def _create(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool
             batch = outcome
             break
         require_triable(outcome)
-        is_doubtful = True
+        is_doubtful = part.is_doubtful = True
         yield Wait(wait_after_s(tried, outcome))
     else:
         batch = yield from _found_batch()
@@ -166,7 +168,7 @@ def _create(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool
 
 
 def _found_batch() -> Generator[Step, Any, RemoteBatch | None]:
-    """The batch whose creation was not answered; None: there is none. Others of the same file are cancelled."""
+    """The batch whose creation was not answered; None: there is none."""
     for seconds in _LOOKS_S:
         if seconds:
             yield Wait(seconds)
@@ -175,10 +177,20 @@ def _found_batch() -> Generator[Step, Any, RemoteBatch | None]:
             why = "whether its batch was created is unknown, and the API lists none; look for it at the provider"
             raise GivenUpError(why, may_cost=True)
         if found:
-            for other in found[1:]:
-                yield from asked(Cancel(other.id))
-            return found[0]
+            return next((each for each in found if each.status not in ("failed", "cancelled")), found[0])
     return None
+
+
+def _cancel_others(part: Part, now: Callable[[], float]) -> Steps:
+    """Cancels a second batch of the part: its creation was lost, and it came into the list after another was made."""
+    try:
+        for other in (yield from asked(FindBatches())) or ():
+            if other.id != part.batch_id and other.status == "running":
+                yield from asked(Cancel(other.id))
+    except GivenUpError:
+        # It has ended meanwhile, or lists are refused now.
+        return
+    part.is_doubtful = now() < (part.created_at or 0.0) + _LISTED_AFTER_S
 
 
 def _poll(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool]) -> Steps:
@@ -193,6 +205,8 @@ def _poll(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool])
             part.is_cancelled = not isinstance(outcome, LlamaClientError) or not may_retry(outcome)
             wait_s = _FIRST_POLL_S
             yield Save()
+        if part.is_doubtful:
+            yield from _cancel_others(part, now)
         outcome = yield Retrieve()
         if isinstance(outcome, RemoteBatch):
             tried, part.progress = 0, outcome.answered

@@ -108,7 +108,9 @@ class Desk:
                 return self._listed([file_json(self.kind, each) for each in files], query)
             case "list_batches":
                 self.settle()
-                return self._listed([batch_json(self.kind, each) for each in self.batches.values()], query)
+                now = self._now()
+                listed = [each for each in self.batches.values() if now >= each.created_at + each.play.listed_after_s]
+                return self._listed([batch_json(self.kind, each) for each in listed], query)
             case "retrieve" | "cancel":
                 return self._about_batch(step, identity)
             case _:

@@ -30,6 +30,7 @@ class BatchPlay:
         is_reordered: Whether the lines come in another order.
         is_duplicated: Whether each line comes twice.
         is_truncated: Whether the last line of the answers is cut off.
+        listed_after_s: After how many seconds it is in the list of batches.
         strange_ids: How many lines of requests that were never made are among them.
         problem: Why it failed.
     """
@@ -42,6 +43,7 @@ class BatchPlay:
     is_reordered: bool = False
     is_duplicated: bool = False
     is_truncated: bool = False
+    listed_after_s: float = 0.0
     strange_ids: int = 0
     problem: str = "the model is not served in batches"
 
@@ -50,5 +52,5 @@ class BatchPlay:
             raise ValueError(f"ending: must be one of {', '.join(get_args(Ending))}, got {self.ending!r}")
         if not (0 <= self.answered <= 1 and 0 <= self.failing <= 1):
             raise ValueError("answered, failing: must be shares from 0 to 1")
-        if self.takes_s < 0 or self.strange_ids < 0:
-            raise ValueError("takes_s, strange_ids: must be 0 or more")
+        if min(self.takes_s, self.listed_after_s, self.strange_ids) < 0:
+            raise ValueError("takes_s, listed_after_s, strange_ids: must be 0 or more")
