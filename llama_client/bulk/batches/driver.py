@@ -187,7 +187,7 @@ class BatchRun:
                 return self._ask(part, step)
 
     def _ask(self, part: Part, step: steps.Step) -> Any:
-        api, file_id, batch_id = self._api, part.file_id or "", part.batch_id or ""
+        api, file_id = self._api, part.file_id or ""
         match step:
             case steps.Upload():
                 return api.upload(_present(self._file.requests_of(part)))
@@ -198,7 +198,7 @@ class BatchRun:
             case steps.FindBatches():
                 return api.batches_named(part.name, file_id)
             case steps.Retrieve():
-                return api.retrieve(batch_id)
+                return api.retrieve(step.batch_id)
             case steps.Cancel():
                 return api.cancel(step.batch_id)
             case steps.Download():

@@ -65,6 +65,7 @@ class Part:
         stray: How many lines of its files were of no row of it, a second one of a row, or broken.
         usd: What it cost; None: not known.
         undeleted: Files that are still there.
+        others: Second batches of it, which were cancelled, and whose files are still there.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Part:
     stray: int = 0
     usd: str | None = None
     undeleted: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
 
     @property
     def is_open(self) -> bool:
@@ -101,7 +103,7 @@ class Part:
     @property
     def is_settled(self) -> bool:
         """Whether nothing is left to do."""
-        return self.state is State.DONE and not self.undeleted
+        return self.state is State.DONE and not (self.undeleted or self.others)
 
 
 class PartsFile:

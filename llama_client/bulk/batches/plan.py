@@ -186,6 +186,9 @@ def _cancel_others(part: Part, now: Callable[[], float]) -> Steps:
     try:
         for other in (yield from asked(FindBatches())) or ():
             if other.id != part.batch_id and other.status == "running":
+                if other.id not in part.others:
+                    part.others.append(other.id)
+                    yield Save()
                 yield from asked(Cancel(other.id))
     except GivenUpError:
         # It has ended meanwhile, or lists are refused now.
@@ -207,7 +210,7 @@ def _poll(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool])
             yield Save()
         if part.is_doubtful:
             yield from _cancel_others(part, now)
-        outcome = yield Retrieve()
+        outcome = yield Retrieve(part.batch_id)
         if isinstance(outcome, RemoteBatch):
             tried, part.progress = 0, outcome.answered
             if outcome.status != "running":
@@ -230,7 +233,7 @@ def _ended(part: Part, batch: RemoteBatch) -> Steps:
         if batch.output_file_id or batch.error_file_id or not batch.answered:
             break
         yield Wait(seconds)
-        batch = yield from asked(Retrieve())
+        batch = yield from asked(Retrieve(batch.id))
     part.status = batch.status
     part.output_file_id, part.error_file_id = batch.output_file_id, batch.error_file_id
     if batch.status != "completed":
@@ -278,7 +281,19 @@ def _settle(part: Part) -> Steps:
 
 def _clean(part: Part) -> Steps:
     yield Forget()
+    for batch_id in tuple(part.others):
+        try:
+            other: RemoteBatch = yield from asked(Retrieve(batch_id))
+        except GivenUpError:
+            part.others.remove(batch_id)
+            continue
+        except ProviderError:
+            continue
+        if other.status != "running":
+            part.others.remove(batch_id)
+            part.undeleted += [each for each in (other.output_file_id, other.error_file_id) if each is not None]
     if not part.undeleted:
+        yield Save()
         return
     left = []
     for file_id in part.undeleted:

@@ -57,7 +57,13 @@ class FindBatches:
 
 @dataclass(frozen=True, slots=True)
 class Retrieve:
-    """Ask how far the batch is."""
+    """Ask how far a batch is.
+
+    Attributes:
+        batch_id: Which.
+    """
+
+    batch_id: str
 
 
 @dataclass(frozen=True, slots=True)
