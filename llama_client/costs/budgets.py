@@ -105,6 +105,11 @@ class BudgetWorker(DatabaseThread["_PlacedOrder | Settlement"]):
 
         return settle
 
+    def settle(self, settlement: Settlement) -> None:
+        self.signals.put(settlement)
+        with contextlib.suppress(RuntimeError):
+            self.start()
+
     def has_work(self) -> bool:
         return not self.signals.empty()
 
@@ -234,10 +239,15 @@ class Budgets:
         limits: Sequence[Limit],
         worst: WorstCase | None,
         keep: Callable[[Reservation], None],
+        *,
+        identity: str | None = None,
     ) -> PendingReservation:
-        """Reserves the worst case of an attempt; None: it is unpriced. `keep` gets the reservation to settle."""
+        """Reserves the worst case of an attempt; None: it is unpriced. `keep` gets the reservation to settle.
+
+        `identity`: the id under which `settle` finds it, in whichever process; None: only `keep` does.
+        """
         pico = 0 if worst is None else min(to_pico(worst.usd), MAX_PICO)
-        order = Order(uuid.uuid4().hex, pico, limits)
+        order = Order(identity or uuid.uuid4().hex, pico, limits)
         reservation = Reservation(order, self._worker.settler())
 
         def judge(outcome: Decision | Exception) -> Reserved | Refused:
@@ -255,6 +265,10 @@ class Budgets:
             return PendingReservation(_unpriced(target, refusing), judge, reservation.release)
         keep(reservation)
         return PendingReservation(self._worker.order(order), judge, reservation.release)
+
+    def settle(self, identity: str, pico: int | None, counters: Sequence[Counter]) -> None:
+        """Ends a reservation that this process, or one before it, has made; a second time it does nothing."""
+        self._worker.settle(Settlement(identity, pico, counters))
 
     def flush(self) -> None:
         self._worker.flush()

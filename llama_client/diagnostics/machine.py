@@ -147,6 +147,7 @@ EXTRAS = {
     "otel": ("opentelemetry",),
     "crossover": ("gguf", "numpy"),
     "bulk": ("pyarrow",),
+    "together": ("together",),
 }
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from llama_client.testing.cassettes import Cassette, CassetteError, UnrecordedRequestError, recording, replaying
     from llama_client.testing.clock import FakeClock
     from llama_client.testing.faults import FAULTS, Fault, FaultReport, FaultRequest, FaultServer, fault
+    from llama_client.testing.faults.batches import BatchPlay, BatchReport, BatchServer
     from llama_client.testing.ledger import LedgerRow, ledger_rows, spent
     from llama_client.testing.network import NetworkAttempt, NetworkForbiddenError, NetworkGuard, no_network
     from llama_client.testing.script.asked import AskedRequest
@@ -25,6 +26,7 @@ _PLACES = {
     "asgi": ("asgi_client",),
     "cassettes": ("Cassette", "CassetteError", "UnrecordedRequestError", "recording", "replaying"),
     "clock": ("FakeClock",),
+    "faults.batches": ("BatchPlay", "BatchReport", "BatchServer"),
     "faults": ("FAULTS", "Fault", "FaultReport", "FaultRequest", "FaultServer", "fault"),
     "ledger": ("LedgerRow", "ledger_rows", "spent"),
     "network": ("NetworkAttempt", "NetworkForbiddenError", "NetworkGuard", "no_network"),
@@ -40,6 +42,9 @@ _MODULES = {name: module for module, names in _PLACES.items() for name in names}
 __all__ = [
     "FAULTS",
     "AskedRequest",
+    "BatchPlay",
+    "BatchReport",
+    "BatchServer",
     "Cassette",
     "CassetteError",
     "Failing",

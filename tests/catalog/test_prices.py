@@ -14,7 +14,7 @@ import llama_client.catalog
 from llama_client.catalog.catalog import Catalog
 from llama_client.catalog.prices import ListPrice, ListPrices
 
-DAY = date(2026, 11, 23)
+DAY = date(2026, 12, 1)
 FILE = Path(llama_client.catalog.__file__).with_name("prices.toml")
 ROWS = tomllib.loads(FILE.read_text(encoding="utf-8"))["prices"]
 KEYS = ("input_usd_per_mtok", "output_usd_per_mtok", "cached_usd_per_mtok")
@@ -97,3 +97,31 @@ def test_a_tier_without_a_row_has_the_usual_price(prices: ListPrices) -> None:
 def test_an_unknown_model_has_no_price(prices: ListPrices) -> None:
     assert prices.of("groq", "of-tomorrow", DAY) is None
     assert prices.of("openai", "openai/gpt-oss-20b", DAY) is None
+
+
+@pytest.mark.parametrize(
+    ("target", "share"),
+    [
+        pytest.param("groq/llama-3.1-8b-instant", Decimal("0.5"), id="groq"),
+        pytest.param("together/meta-llama/Llama-3.3-70B-Instruct-Turbo", Decimal("0.5"), id="together-discounted"),
+        pytest.param("together/openai/gpt-oss-120b", Decimal(1), id="together-others"),
+    ],
+)
+def test_the_price_of_a_batch_is_a_tier_of_its_own(prices: ListPrices, target: str, share: Decimal) -> None:
+    kind, _, model = target.partition("/")
+    usual, batch = (prices.of(kind, model, DAY, service_tier=tier) for tier in (None, "batch"))
+    assert usual is not None
+    assert batch is not None
+    assert batch.service_tier == "batch"
+    assert batch.input_usd_per_mtok == usual.input_usd_per_mtok * share
+    assert batch.output_usd_per_mtok == usual.output_usd_per_mtok * share
+    # A batch has no discount for cached tokens beside its own.
+    assert batch.cached_usd_per_mtok is None
+
+
+def test_a_tier_is_never_dearer_than_the_usual_one(prices: ListPrices) -> None:
+    for row in prices.all():
+        usual = prices.of(row.provider_kind, row.id, DAY)
+        if row.service_tier is not None and usual is not None:
+            assert row.input_usd_per_mtok <= usual.input_usd_per_mtok, row
+            assert row.output_usd_per_mtok <= usual.output_usd_per_mtok, row

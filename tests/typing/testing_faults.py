@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import assert_type
 
+from llama_client.testing import BatchPlay, BatchReport, BatchServer, FakeClock
 from llama_client.testing.faults import FAULTS, GOOD, Fault, FaultReport, FaultRequest, FaultServer, Kind, fault
 from llama_client.testing.loopback import Answer, Received
 
@@ -48,3 +49,16 @@ def a_server_of_faults(kind: Kind) -> None:
         server.clear()
     own_process = FaultServer(process=True, port=8080)
     own_process.close()
+
+
+def a_server_of_batches(clock: FakeClock) -> None:
+    with BatchServer("groq", clock=clock) as server:
+        server.batches(BatchPlay(ending="expired", takes_s=60, answered=0.5), BatchPlay())
+        server.every_batch(BatchPlay(failing=0.1, is_reordered=True))
+        server.fails("create", "lost", "500")
+        server.fails_at_rate(0.2, seed=1, mishaps=["reset"])
+        server.next("429-integer")
+        report = server.batch_report()
+        assert_type(report, BatchReport)
+        assert_type(report.billed, dict[str, int])
+        assert_type(report.orphans, list[str])

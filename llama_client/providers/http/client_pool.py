@@ -129,6 +129,7 @@ class ClientPool:
     def client(self, settings: ConnectionSettings, url: str, *, is_async: bool) -> Any:
         """The user's own HTTPX client, else one with the guard for an address; may be called in any thread."""
         if self._injected is not None:
+            self._require_injected(is_async=is_async)
             return self._injected
         ready("httpx", "httpx_aiohttp", "llama_client.providers.http.transport")
         import httpx
@@ -152,6 +153,17 @@ class ClientPool:
             return httpx.AsyncClient(transport=transport, trust_env=False)
 
         return self._kept(kind, settings, aopened) if is_async else self._kept(kind, settings, opened)
+
+    def _require_injected(self, *, is_async: bool) -> None:
+        import httpx
+
+        # Batches are asked for by sync clients, in a thread of their own, also of an async client.
+        if not isinstance(self._injected, httpx.AsyncClient if is_async else httpx.Client):
+            name = type(self._injected).__name__
+            message = (
+                f"http_client: an httpx.{name} cannot be used by a thread: leave it out where batches are asked for"
+            )
+            raise InvalidRequestError(message, param="http_client")
 
     def _kept(self, kind: str, settings: ConnectionSettings, opened: Callable[[], T]) -> T:
         with self._lock:

@@ -31,12 +31,13 @@ from llama_client.errors import (
 )
 from llama_client.hosts import host_in
 from llama_client.process import at_fork
-from llama_client.providers.base import AttemptFacts, HttpAnswer, Provider, ProviderCall, ServedModel
+from llama_client.providers.base import AttemptFacts, HttpAnswer, HttpCall, Provider, ProviderCall, ServedModel
 from llama_client.providers.http.client_pool import ClientPool, ConnectionSettings, proxy_variable, trusted_by
 from llama_client.providers.http.error_mapping import failure_of, is_refused, is_unresolved, is_untrusted
 from llama_client.providers.http.exchange import AsyncEndpoint, Endpoint, Exchange, IsAlive, afetch, asend, fetch, send
 from llama_client.providers.http.interceptor import Interceptor
 from llama_client.providers.http.sdk import HttpService, LookUp, LookUps, OfficialClient
+from llama_client.providers.http.sdk_errors import error_of_sdk
 from llama_client.providers.wire.decoders import json_value
 from llama_client.providers.wire.errors import Failure, error_of
 from llama_client.providers.wire.openai_codec import Abilities, has_remote_images, image_urls, parsed
@@ -67,8 +68,8 @@ _Endpoint = TypeVar("_Endpoint", Endpoint, AsyncEndpoint)
 @dataclass(frozen=True, slots=True)
 class _Opened(Generic[_Endpoint]):
     endpoint: _Endpoint
-    # The official client, made when it is asked for.
-    sdk: Callable[[], OfficialClient]
+    # The official client, made when it is asked for; of another package than that of chats where one is named.
+    sdk: Callable[[str | None], OfficialClient]
     # A forked process opens its own connections.
     pid: int
 
@@ -197,7 +198,54 @@ class HttpProvider(Provider):
             raise InvalidRequestError(f"{self.name} has no official client")
         opened: _Opened[Any] = self._open_async() if is_async else self.open()
         with self._lock:
-            return opened.sdk()
+            return opened.sdk(None)
+
+    def client_of(self, package: str) -> OfficialClient:
+        """The sync client of an official package, which may be another one than that of its chats; see `sdk`.
+
+        Raises:
+            InvalidRequestError: The client was closed.
+        """
+        if self._is_closed:
+            raise InvalidRequestError("the client was closed")
+        opened = self.open()
+        with self._lock:
+            return opened.sdk(package)
+
+    def encode(self, call: ProviderCall) -> HttpCall:
+        """A request as it would be sent, for a file of requests."""
+        self._require_local(call)
+        return self._codec.encode(call)
+
+    def decode(self, answer: HttpAnswer, call: ProviderCall) -> ChatCompletionChunk:
+        """An answer that came in a file, good or bad.
+
+        Raises:
+            ProviderError: It is an error, or none that can be read.
+        """
+        try:
+            if 200 <= answer.status < 300:
+                return self._codec.decode(answer, call)
+            rescued = self._codec.failure(answer, call)
+            if isinstance(rescued, ProviderError):
+                raise rescued
+            return rescued
+        except ProviderError as error:
+            error.provider, error.target = self.name, call.target
+            error.http_status = error.http_status or answer.status
+            self._secrets.clean(error)
+            raise
+        finally:
+            self._clean(call)
+
+    def of_sdk(self, error: Exception) -> LlamaClientError:
+        """What an official client raised, as one of our errors, without secrets."""
+        told = error_of_sdk(error, self.clock.wall())
+        if isinstance(told, ProviderError):
+            told.provider = self.name
+            self._explain(told, "")
+            self._secrets.clean(told)
+        return told
 
     def served_models(self) -> Sequence[ServedModel]:
         return self.service.served([self.look_up(path) for path in self.service.listing_paths])
@@ -288,15 +336,15 @@ class HttpProvider(Provider):
             )
 
         @cache
-        def sdk() -> OfficialClient:
+        def sdk(package: str | None) -> OfficialClient:
             opened = partial(self.connections.client, settings, self.url, is_async=is_async)
             if self.interceptor is None:
                 http = opened()
             else:
                 http = self.interceptor.http_client(self.name, opened, is_async=is_async)
-            return self.service.official(self.table, key, http, self.environ, is_async=is_async)
+            return self.service.official(self.table, key, http, self.environ, is_async=is_async, package=package)
 
-        address = self.service.address(self.table, key, self.environ, sdk)
+        address = self.service.address(self.table, key, self.environ, partial(sdk, None))
         self._proxy = settings.proxy
         self._sends_key = any(name.lower() in _KEY_HEADERS for name in address.headers)
         # Also what the environment's custom headers and a user's own client add.

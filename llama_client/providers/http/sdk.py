@@ -6,13 +6,14 @@ import unicodedata
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import field, replace
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, ClassVar, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from llama_client.config.provider_tables import HttpProviderConfig
-from llama_client.errors import AuthenticationError, ConfigError, ProviderError
+from llama_client.errors import AuthenticationError, ConfigError, MissingExtraError, ProviderError
 from llama_client.hosts import from_httpx, is_nearby, name_in, plain_url
 from llama_client.imports import ready
 from llama_client.local_only import ConnectionGuard
@@ -32,7 +33,13 @@ _OWN_HEADERS = {"Accept": "application/json", "Content-Type": "application/json"
 # What belongs behind `base_url`, and is added to it.
 _TOO_LONG_PATHS = ("/chat/completions", "/chat", "/completions", "/models")
 # The sync and async clients of the official packages.
-_CLIENTS = {"groq": ("Groq", "AsyncGroq"), "openai": ("OpenAI", "AsyncOpenAI")}
+_CLIENTS = {
+    "groq": ("Groq", "AsyncGroq"),
+    "openai": ("OpenAI", "AsyncOpenAI"),
+    "together": ("Together", "AsyncTogether"),
+}
+# What its client adds to its address itself.
+_BELOW_TOGETHER = "/v1"
 
 
 class Address(NamedTuple):
@@ -163,21 +170,39 @@ class HttpService:
         environ: Mapping[str, str],
         *,
         is_async: bool,
+        package: str | None = None,
     ) -> OfficialClient:
-        """The official client on an HTTP client."""
+        """The official client on an HTTP client; `package`: another one than that of its chats."""
         row = self.row
+        if package not in (None, row.sdk):
+            return self._other_official(package, table, key, http, environ, is_async=is_async)
         headers = {name: value.get_secret_value() for name, value in table.headers.items()}
         options: dict[str, Any] = {"api_key": key.get_secret_value() if key else None, "default_headers": headers}
         if self._is_compatible(table):
             options = _compatible_options(options, plain_url(self.url(table, environ)).for_httpx, environ)
         elif table.base_url is not None:
             options["base_url"] = plain_url(table.base_url).for_httpx.rstrip("/").removesuffix(row.below)
-        kind: Any = getattr(import_module(row.sdk), _CLIENTS[row.sdk][is_async])
-        try:
-            client: OfficialClient = kind(http_client=http, timeout=table.timeout_s, **options)
-        except Exception as error:  # noqa: BLE001 - each package has its own, and they quote secrets
-            raise ConfigError(f"{kind.__name__} cannot be set up ({type(error).__name__})") from None
-        return client
+        return _official_client(row.sdk, http, table, options, is_async=is_async)
+
+    def _other_official(
+        self,
+        package: str,
+        table: HttpProviderConfig,
+        key: SecretStr | None,
+        http: object,
+        environ: Mapping[str, str],
+        *,
+        is_async: bool,
+    ) -> OfficialClient:
+        if find_spec(package) is None:
+            needs = f"{self.row.title} has this through its package {package} only"
+            message = f'{needs}: pip install "llama-client[{package}]"'
+            raise MissingExtraError(message, extra=package)
+        url = plain_url(self.url(table, environ)).for_httpx.rstrip("/").removesuffix(_BELOW_TOGETHER)
+        headers = {name: value.get_secret_value() for name, value in table.headers.items()}
+        secret = key.get_secret_value() if key else None
+        options = {"api_key": secret, "default_headers": headers, "base_url": url}
+        return _official_client(package, http, table, options, is_async=is_async)
 
     def _is_compatible(self, table: HttpProviderConfig) -> bool:
         """Whether OpenAI's client is for another server. A service's own client adds the path below the address."""
@@ -244,6 +269,17 @@ class HttpService:
             for row in (rows if isinstance(rows, list) else ())
             if isinstance(row, dict) and isinstance(row.get("id"), str) and row["id"]
         ]
+
+
+def _official_client(
+    package: str, http: object, table: HttpProviderConfig, options: Mapping[str, Any], *, is_async: bool
+) -> OfficialClient:
+    kind: Any = getattr(import_module(package), _CLIENTS[package][is_async])
+    try:
+        client: OfficialClient = kind(http_client=http, timeout=table.timeout_s, **options)
+    except Exception as error:  # noqa: BLE001 - each package has its own, and they quote secrets
+        raise ConfigError(f"{kind.__name__} cannot be set up ({type(error).__name__})") from None
+    return client
 
 
 def _split(url: str) -> tuple[str, str]:

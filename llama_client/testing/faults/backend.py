@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -54,9 +54,11 @@ class ThreadBackend:
 
     Args:
         port: Where to listen; 0: at a free port.
+        before: Answers what is no chat; None as its answer: it is for this server.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, before: Callable[[Received], Answer | None] | None = None) -> None:
+        self._before = before
         self._plan = FaultPlan()
         self._lock = threading.Lock()
         self._kept: deque[dict[str, Any]] = deque(maxlen=_MOST_KEPT)
@@ -105,6 +107,8 @@ class ThreadBackend:
     def _answer(self, received: Received) -> Answer:
         # The report has them; the server would keep them once more, whole.
         self._wire.requests.clear()
+        if self._before is not None and (answer := self._before(received)) is not None:
+            return answer
         try:
             # A proxy is asked by the whole address.
             path, named = _named_by_address(_ORIGIN.sub("", received.path))

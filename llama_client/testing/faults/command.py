@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from llama_client.testing.faults.arguments import checked_share
+from llama_client.testing.faults.arguments import checked_share, checked_wait
 from llama_client.testing.faults.backend import Backend
+from llama_client.testing.faults.batches import BatchPlay, BatchServer
+from llama_client.testing.faults.batches.plays import BATCH_KINDS
 from llama_client.testing.faults.server import KINDS, FaultServer
 from llama_client.testing.faults.table import FAULTS, fault
 
@@ -28,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _list()
         return 0
     try:
-        server = FaultServer(port=options.port)
+        server = FaultServer(port=options.port) if options.batches is None else _batch_server(options)
     except (OSError, ValueError) as error:
         if options.commands:
             _say({"error": f"cannot listen at port {options.port}: {error}", "errno": getattr(error, "errno", None)})
@@ -44,12 +46,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.fault or options.rate is not None:
             rate = 1.0 if options.rate is None else options.rate
             server.at_rate(rate, seed=options.seed, faults=options.fault or ())
-        _say({"url": server.url, "urls": {kind: server.url_for(kind) for kind in KINDS}})
+        _say(
+            {
+                "url": server.url,
+                "urls": {kind: server.url_for(kind) for kind in KINDS if options.batches in (None, kind)},
+            }
+        )
         if options.commands:
             _obey(server._backend)
         while not options.commands and not signals:
             time.sleep(_LOOK_UP_S)
     return 0
+
+
+def _batch_server(options: argparse.Namespace) -> FaultServer:
+    server = BatchServer(options.batches, port=options.port)
+    server.every_batch(BatchPlay(takes_s=options.batch_takes))
+    server.fails_at_rate(options.batch_rate, seed=options.seed)
+    return server
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fault", type=_name, nargs="+", action="extend", metavar="NAME", help="a fault for each chat")
     parser.add_argument("--rate", type=_share, help="which share of the chats gets one, by chance; 0 to 1 (default: 1)")
     parser.add_argument("--seed", type=_seed, default=0, help="of the chance (default: %(default)s)")
+    parser.add_argument("--batches", choices=BATCH_KINDS, help="also play the batch API of this kind")
+    parser.add_argument("--batch-takes", type=_seconds, default=0.0, metavar="SECONDS", help="how long a batch takes")
+    parser.add_argument("--batch-rate", type=_share, default=0.0, help="which share of requests about batches fails")
     parser.add_argument("--list", action="store_true", help="list the faults and exit")
     parser.add_argument(
         "--commands",
@@ -85,6 +102,13 @@ def _share(text: str) -> float:
         return checked_share(float(text), "rate")
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        return checked_wait(float(text), "batch-takes")
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to a day") from None
 
 
 def _seed(text: str) -> int:
