@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_overloads, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, get_overloads, overload
 
 from pydantic import BaseModel
 
@@ -17,6 +17,7 @@ from llama_client.streams import AsyncChatStream, ChatStream, OfThisProcess
 from llama_client.types.completion import ChatCompletion, Message
 
 if TYPE_CHECKING:
+    from llama_client.cache.answers import AnswerCache
     from llama_client.config.schema import Config
     from llama_client.costs.accounting import Accounting
     from llama_client.costs.api import CostSource
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from llama_client.routing.concurrency import ClosingEvent
     from llama_client.routing.drive import Call
     from llama_client.routing.plan import Backoff
+    from llama_client.routing.recorder import CallRecord
     from llama_client.routing.router import Router
     from llama_client.routing.targets import TargetList, TargetResolver
     from llama_client.structured import AnswerForm
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from llama_client.types.report import CostEstimate, TokenCount
     from llama_client.types.request import ChatRequest
 
+# What calls do with the cache: look and keep; keep what is asked anew; neither.
+CacheMode = Literal["use", "refresh", "off"]
 _REPORT = "llama_client.types.report"
 
 T = TypeVar("T")
@@ -98,6 +102,8 @@ class CallContext(OfThisProcess):
     model: str | Sequence[str] | None = None
     timeout: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    cache: AnswerCache | None = None
+    cache_mode: CacheMode = "use"
 
     def call(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
         """Checks a call and finds its targets."""
@@ -219,10 +225,25 @@ class CallContext(OfThisProcess):
         candidates = self.router.candidates(choices, request)
         if reserver is not None:
             record.cover(candidates)
+        if self.cache is not None and self.cache_mode != "off":
+            self._look_up(record, tags, deadline)
         return Call(record, candidates, deadline, rules, self.backoff)
 
+    def _look_up(self, record: CallRecord, tags: Mapping[str, str], deadline: Deadline) -> None:
+        from llama_client.routing.cached import CachedCall, values_of
+
+        assert self.cache is not None
+        table, refreshes = self.config.cache, self.cache_mode == "refresh"
+        values = values_of(tags, table.namespace_tags) if table.namespace_tags else ()
+        record.cached = CachedCall(self.cache, record, table.namespace, values, refreshes, deadline.at)
+
     def with_options(
-        self, *, tags: Mapping[str, str] | None, timeout: float | None, model: str | Sequence[str] | None
+        self,
+        *,
+        tags: Mapping[str, str] | None,
+        timeout: float | None,
+        model: str | Sequence[str] | None,
+        cache: CacheMode | None = None,
     ) -> CallContext:
         """The same with other defaults; None keeps what there is."""
         from llama_client.types.messages import MAX_TIMEOUT_S
@@ -230,8 +251,12 @@ class CallContext(OfThisProcess):
         is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
         if timeout is not None and not (is_number and 0 < timeout <= MAX_TIMEOUT_S):
             raise InvalidRequestError(f"timeout: must be a number of seconds above 0, got {timeout!r}", param="timeout")
+        if cache not in (None, *get_args(CacheMode)):
+            modes = ", ".join(map(repr, get_args(CacheMode)))
+            raise InvalidRequestError(f"cache: must be one of {modes}, got {cache!r}", param="cache")
         return replace(
             self,
+            cache_mode=self.cache_mode if cache is None else cache,
             tags={**self.tags, **checked_tags(tags)},
             timeout=self.timeout if timeout is None else timeout,
             model=self.model if model is None else model,

@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
 
-from llama_client.chat import AsyncChat, CallContext, Chat, DefaultModel, asked, checked_tags, runs
+from llama_client.chat import AsyncChat, CacheMode, CallContext, Chat, DefaultModel, asked, checked_tags, runs
 from llama_client.clock import Clock, EventLoop, running_loop
 from llama_client.errors import ConfigError
 from llama_client.imports import ready
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import httpx
     from pydantic import SecretStr
 
+    from llama_client.cache.answers import AnswerCache
     from llama_client.config.load import Source
     from llama_client.config.schema import Config
     from llama_client.costs.accounting import Accounting
@@ -234,6 +235,7 @@ class _BaseClient(OfThisProcess):
         tags: Mapping[str, str] | None = None,
         timeout: float | None = None,
         model: str | Sequence[str] | None = None,
+        cache: CacheMode | None = None,
     ) -> Self:
         """A view with other defaults that shares everything else, loaded models included.
 
@@ -241,12 +243,17 @@ class _BaseClient(OfThisProcess):
             tags: Further labels of its calls.
             timeout: Seconds for each call; for a stream, until its first content.
             model: What a call asks where it names no model.
+            cache: What its calls do with the cache, where `[cache]` is on: `use`; `refresh`: ask anew, and keep the
+                new answer; `off`: neither look nor keep.
+
+        Raises:
+            InvalidRequestError: An option is wrong.
 
         Example:
             mine = client.with_options(tags={"user": "ann"}, timeout=20)
             print(mine.ask("Why do llamas hum?").text)
         """
-        return self._of(self._context.with_options(tags=tags, timeout=timeout, model=model))
+        return self._of(self._context.with_options(tags=tags, timeout=timeout, model=model, cache=cache))
 
     @classmethod
     def _context_of(
@@ -295,7 +302,7 @@ class _BaseClient(OfThisProcess):
             interceptor=interceptor,
         )
         chance, calendar = seams.random(), Calendar(config.timezone)
-        database = Database(config, providers.guard)
+        database = Database.of_ledger(config, providers.guard)
         accounting = open_accounting(config, calendar, clock=clock, sellers=providers, database=database)
         router = Router(HealthRegistry(config, clock), accounting.prices, clock, providers.context_tokens, chance)
         return CallContext(
@@ -317,6 +324,7 @@ class _BaseClient(OfThisProcess):
                 lambda running: default_model(config, providers, store, running, only_provider=only_provider),
             ),
             tags=checked_tags(tags),
+            cache=_cache(config, providers, clock, closing),
         )
 
     @classmethod
@@ -347,6 +355,18 @@ def _with_ledger(config: Config, url: str) -> Config:
     if config.ledger.url.get_secret_value().startswith("sqlite:///"):
         return config
     return config.model_copy(update={"ledger": config.ledger.model_copy(update={"url": SecretStr(url)})})
+
+
+def _cache(config: Config, providers: Providers, clock: Clock, user: object) -> AnswerCache | None:
+    if not config.cache.enabled:
+        return None
+    ready("llama_client.cache.answers", "llama_client.routing.cached")
+    from llama_client.cache.answers import open_cache
+
+    cache = open_cache(config, providers.guard, clock.wall)
+    if cache is not None:
+        cache.enter(user)
+    return cache
 
 
 def _reserver(accounting: Accounting, providers: Providers) -> Reserver | None:
@@ -579,6 +599,8 @@ class LlamaClient(_BaseClient):
         """Ends running calls and frees every model that no other client uses. Further calls are errors."""
         with ExitStack() as stack:
             stack.callback(self._context.accounting.close)
+            if self._context.cache is not None:
+                stack.callback(self._context.cache.close, self._context.closing)
             stack.callback(self._context.router.health.close)
             stack.callback(self._context.providers.close)
             self._context.closing.set()
@@ -700,6 +722,10 @@ class AsyncLlamaClient(_BaseClient):
         self._context.closing.set()
         await self._context.providers.aclose()
         self._context.router.health.close()
+        if self._context.cache is not None:
+            import asyncio
+
+            await asyncio.to_thread(self._context.cache.close, self._context.closing)
         await self._context.accounting.aclose()
 
     async def __aenter__(self) -> Self:

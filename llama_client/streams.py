@@ -120,7 +120,7 @@ class _Stream(OfThisProcess, Generic[Chunks]):
         self._open.is_ended = True
         completion = self._record.won(attempt)
         # Else it was closed by other code first.
-        if attempt.outcome == "ok":
+        if attempt.outcome in ("ok", "cached"):
             self._completion = completion
         return None
 

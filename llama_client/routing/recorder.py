@@ -20,18 +20,20 @@ from llama_client.errors import (
     UnsupportedFeatureError,
 )
 from llama_client.providers.base import AttemptFacts, ProviderCall
-from llama_client.routing.attempt import RunningAttempt, require_plain, whole_number
+from llama_client.routing.attempt import Hit, RunningAttempt, require_plain, whole_number
 from llama_client.routing.billing import Billing
-from llama_client.routing.health import Result
-from llama_client.routing.plan import Reserve, Skip, Try
+from llama_client.routing.health import Lease, Result
+from llama_client.routing.plan import Look, Reserve, Skip, Try, Wait
 from llama_client.types.completion import Attempt, AttemptOutcome, ChatCompletion, Timing, Usage, unchecked
 
 if TYPE_CHECKING:
+    from llama_client.cache.stored import Stored
     from llama_client.config.tables import RoutingConfig
     from llama_client.costs.accounting import Accounting
     from llama_client.costs.budgets import PendingReservation
     from llama_client.reaper import Ending, Hold
     from llama_client.routing.billing import Reserver
+    from llama_client.routing.cached import CachedCall
     from llama_client.routing.candidate import Candidate
     from llama_client.structured import AnswerForm
     from llama_client.telemetry import Instrumentation
@@ -77,6 +79,8 @@ class CallRecord:
         self._started_at = clock.monotonic()
         self._is_stopped = False
         self._facts: AttemptFacts | None = None
+        # Where the cache is on.
+        self.cached: CachedCall | None = None
         # Of an interrupted stream that another target continues.
         self._first_content_at: float | None = None
         # Attempts may run side by side.
@@ -105,6 +109,8 @@ class CallRecord:
         """Nothing is left to end."""
         # A circle otherwise.
         self.stream = None
+        if self.cached is not None:
+            self.cached.end()
         if self._hold is not None:
             self.reaper.release(self._hold)
             self._hold = None
@@ -114,6 +120,8 @@ class CallRecord:
         if self.stream is not None:
             self.stream.end()
         self.end_attempts()
+        if self.cached is not None:
+            self.cached.end()
         # As above; an event loop closes the generators of a stream once nothing refers to them.
         self.stream = None
 
@@ -171,6 +179,35 @@ class CallRecord:
         attempt.span = self._telemetry.start_span(call, candidate.route) if self._telemetry is not None else None
         return attempt
 
+    def look(self, step: Look) -> Hit | Wait | None:
+        """The answer from the cache, or what to wait for; None: it is not there."""
+        return None if self.cached is None else self.cached.look(step)
+
+    def start_hit(self, step: Look, stored: Stored) -> RunningAttempt:
+        """An attempt whose answer is from the cache: it holds nothing of its target."""
+        candidate, target = step.candidate, step.candidate.target
+        facts = AttemptFacts(warnings=list(candidate.warnings))
+        call = ProviderCall(candidate.request, target.provider_name, target.model, self.request_id, None, facts)
+        unused = Try(candidate, Lease(candidate.health), None, step.waited_s)
+        attempt = RunningAttempt(unused, call, self.clock, self._form)
+        attempt.stored = stored
+        self._running.add(attempt)
+        return attempt
+
+    def forget(self, attempt: RunningAttempt) -> None:
+        """An answer from the cache that does not do."""
+        self._running.discard(attempt)
+
+    def start_span(self, attempt: RunningAttempt) -> None:
+        if self._telemetry is not None:
+            attempt.span = self._telemetry.start_span(attempt.call, attempt.candidate.route)
+
+    @property
+    def last_content_at(self) -> float | None:
+        """When the stream that is open got its last content, by the monotonic clock."""
+        times = [each.last_content_at for each in list(self._running) if each.last_content_at is not None]
+        return max(times, default=None) if self.request.stream else None
+
     def stop(self) -> None:
         """Ends the attempt in flight, from any thread or task, and starts no other."""
         self._is_stopped = True
@@ -213,6 +250,8 @@ class CallRecord:
 
     def won(self, attempt: RunningAttempt) -> ChatCompletion:
         self._write(attempt, "ok", None)
+        if self.cached is not None and attempt.stored is None:
+            self.cached.keep(attempt)
         return self.completion(attempt)
 
     def completion(self, attempt: RunningAttempt) -> ChatCompletion:
@@ -255,6 +294,8 @@ class CallRecord:
             if attempt.is_written:
                 return
             if attempt.ending is None:
+                if attempt.stored is not None and outcome == "ok":
+                    outcome = "cached"
                 attempt.ending = outcome, error
                 attempt.outcome = outcome
             receipt = self._settle(attempt, *attempt.ending)
@@ -286,6 +327,7 @@ class CallRecord:
         status = facts.http_status
         latency_s = self.clock.monotonic() - attempt.started_at
         attempt.lease.release(self._result(attempt, outcome, error, latency_s))
+        stored = attempt.stored
         tokens, cost = self._billing.bill(attempt, outcome, error)
         attempt.tokens = tokens
         if attempt.reservation is not None:
@@ -305,9 +347,10 @@ class CallRecord:
             "provider_request_id": facts.provider_request_id,
             "latency_s": latency_s,
             "ttft_s": attempt.ttft_s,
-            "usage": attempt.answer.usage,
+            "usage": attempt.answer.usage if stored is None else None,
             "estimated_usage": tokens.as_usage() if tokens is not None and tokens.are_estimated else None,
             "cost": cost,
+            "saved_usd": None if stored is None else stored.usd,
             "rate_limit": facts.rate_limit,
             "waited_s": attempt.waited_s or None,
         }
@@ -320,7 +363,7 @@ class CallRecord:
         if attempt.is_abandoned and attempt.is_late and attempt.first_content_at is None:
             # It lost against a hedge: a target that hangs must not delay each call by `hedge_after_s`.
             error = APITimeoutError(f"no answer within {latency_s:.3g} s, when another target had answered")
-        elif outcome in ("cancelled", "skipped") or attempt.facts.is_unanswered:
+        elif outcome in ("cancelled", "skipped", "cached") or attempt.facts.is_unanswered:
             return None
         return Result(
             error=error,

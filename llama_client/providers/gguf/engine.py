@@ -35,6 +35,7 @@ from llama_client.providers.gguf.header import (
     require_same_vocabulary,
     unusable,
 )
+from llama_client.providers.gguf.identity import ModelFile, files_of
 from llama_client.providers.gguf.schemas.frames import frame_of
 from llama_client.providers.gguf.slots import Slots
 from llama_client.providers.gguf.threads import choose_threads
@@ -266,6 +267,10 @@ def closed_error() -> APIConnectionError:
 class Engine:
     def __init__(self, options: EngineOptions) -> None:
         self._api_key = secrets.token_urlsafe(32)
+        # As they are when they are read: one may be replaced later. None: one is missing.
+        self.files: Sequence[ModelFile] | None = None
+        with contextlib.suppress(OSError):
+            self.files = files_of(options)
         self._server: Any = _load_server(options, self._api_key)
         self.n_parallel = options.n_parallel
         self._lock = threading.Lock()
