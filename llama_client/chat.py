@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from llama_client.routing.plan import Backoff
     from llama_client.routing.recorder import CallRecord
     from llama_client.routing.router import Router
+    from llama_client.routing.shortcut import Shortcut
     from llama_client.routing.targets import TargetList, TargetResolver
     from llama_client.structured import AnswerForm
     from llama_client.telemetry import Instrumentation
@@ -104,16 +105,20 @@ class CallContext(OfThisProcess):
     tags: Mapping[str, str] = field(default_factory=dict)
     cache: AnswerCache | None = None
     cache_mode: CacheMode = "use"
+    # None: each hit has to go the long way.
+    shortcut: Shortcut | None = None
 
-    def call(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
-        """Checks a call and finds its targets."""
+    def call(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call | ChatCompletion:
+        """Checks a call and finds its targets; its answer at once, where that is in memory."""
         reaper = self.accounting.reaper
         if reaper.dropped or reaper.is_busy:
             # What a stream that was dropped held (a slot, a reservation) is there for this call.
             reaper.settle()
         return self._call(*self._checked(params, stream=stream, form=form), form)
 
-    async def acall(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
+    async def acall(
+        self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None
+    ) -> Call | ChatCompletion:
         """The same on an event loop; reading files and importing packages happens in a thread."""
         import asyncio
 
@@ -211,7 +216,7 @@ class CallContext(OfThisProcess):
             model = self.model if self.model is not None else self.default.name()
         return request, self.resolver.choices(model)
 
-    def _call(self, request: ChatRequest, choices: list[TargetList], form: AnswerForm | None) -> Call:
+    def _call(self, request: ChatRequest, choices: list[TargetList], form: AnswerForm | None) -> Call | ChatCompletion:
         from llama_client.routing.drive import Call
         from llama_client.routing.recorder import CallRecord
 
@@ -220,6 +225,10 @@ class CallContext(OfThisProcess):
             ledger.open()
         rules, reserver = self.config.routing, self.reserver
         tags = {**self.tags, **(request.tags or {})}
+        if self.shortcut is not None and form is None and not request.stream and self.cache_mode == "use":
+            found = self.shortcut.answer(request, choices, tags)
+            if found is not None:
+                return found
         record = CallRecord(request, rules, self.clock, tags, self.accounting, form, reserver, self.telemetry)
         deadline = Deadline(rules.deadline_s if request.timeout is None else request.timeout, self.clock)
         candidates = self.router.candidates(choices, request)
@@ -477,6 +486,8 @@ class Completions:
             print(reply.choices[0].message.content)
         """
         call = self._context.call(params, stream=False if stream is None else stream)
+        if not isinstance(call, tuple):
+            return call
         with call.record.held() as held:
             try:
                 opened = call.drive()
@@ -490,6 +501,7 @@ class Completions:
     def _parse(self, *, response_format: object = None, **params: Any) -> ChatCompletion[Any]:
         given, form = _with_form(params, response_format)
         call = self._context.call(given, stream=False, form=form)
+        assert isinstance(call, tuple)
         with call.record.held():
             return call.record.won(call.drive().attempt)
 
@@ -705,6 +717,8 @@ class AsyncCompletions:
     async def create(self, *, stream: bool | None = None, **params: Any) -> ChatCompletion | AsyncChatStream:
         """`Completions.create`, awaited. Cancelling the task stops the model."""
         call = await self._context.acall(params, stream=False if stream is None else stream)
+        if not isinstance(call, tuple):
+            return call
         with call.record.held() as held:
             try:
                 opened = await call.adrive()
@@ -718,6 +732,7 @@ class AsyncCompletions:
     async def _parse(self, *, response_format: object = None, **params: Any) -> ChatCompletion[Any]:
         given, form = _with_form(params, response_format)
         call = await self._context.acall(given, stream=False, form=form)
+        assert isinstance(call, tuple)
         with call.record.held():
             return call.record.won((await call.adrive()).attempt)
 

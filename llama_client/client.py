@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from llama_client.providers.http.interceptor import Interceptor
     from llama_client.providers.registry import Providers
     from llama_client.routing.billing import Reserver
+    from llama_client.routing.shortcut import Shortcut
     from llama_client.telemetry import Instrumentation
     from llama_client.types.report import CostEstimate, TokenCount
 
@@ -305,6 +306,7 @@ class _BaseClient(OfThisProcess):
         database = Database.of_ledger(config, providers.guard)
         accounting = open_accounting(config, calendar, clock=clock, sellers=providers, database=database)
         router = Router(HealthRegistry(config, clock), accounting.prices, clock, providers.context_tokens, chance)
+        cache = _cache(config, providers, clock, closing)
         return CallContext(
             config,
             providers,
@@ -324,7 +326,8 @@ class _BaseClient(OfThisProcess):
                 lambda running: default_model(config, providers, store, running, only_provider=only_provider),
             ),
             tags=checked_tags(tags),
-            cache=_cache(config, providers, clock, closing),
+            cache=cache,
+            shortcut=_shortcut(config, cache, accounting, clock),
         )
 
     @classmethod
@@ -360,13 +363,22 @@ def _with_ledger(config: Config, url: str) -> Config:
 def _cache(config: Config, providers: Providers, clock: Clock, user: object) -> AnswerCache | None:
     if not config.cache.enabled:
         return None
-    ready("llama_client.cache.answers", "llama_client.routing.cached")
+    ready("llama_client.cache.answers", "llama_client.routing.cached", "llama_client.routing.shortcut")
     from llama_client.cache.answers import open_cache
 
     cache = open_cache(config, providers.guard, clock.wall)
     if cache is not None:
         cache.enter(user)
     return cache
+
+
+def _shortcut(config: Config, cache: AnswerCache | None, accounting: Accounting, clock: Clock) -> Shortcut | None:
+    # Spans, and the rules of `local_only`, belong to attempts.
+    if cache is None or config.telemetry.enabled or config.local_only:
+        return None
+    from llama_client.routing.shortcut import Shortcut
+
+    return Shortcut(cache, accounting, clock, config.cache.namespace, config.cache.namespace_tags)
 
 
 def _reserver(accounting: Accounting, providers: Providers) -> Reserver | None:

@@ -47,7 +47,15 @@ if TYPE_CHECKING:
     from llama_client.types.completion import Attempt, ChatCompletion
 
 LocalOnlyRule = Literal[
-    "connection", "proxy", "remote_image", "cloud_model", "http_client", "key_command", "ledger", "pull", "redirect",
+    "connection",
+    "proxy",
+    "remote_image",
+    "cloud_model",
+    "http_client",
+    "key_command",
+    "ledger",
+    "pull",
+    "redirect",
     "cache",
 ]
 """The rules of `local_only`, by stable names: see `LocalOnlyError`."""

@@ -216,7 +216,9 @@ class Instrumentation:
         )
         self._next_chunk = histogram("operation.time_per_output_chunk", "s", "From one chunk of a stream to the next.")
         self._saved = meter.create_counter(
-            "llama_client.cache.saved", "{USD}", "What answers from the cache had cost when they were made, where known."
+            "llama_client.cache.saved",
+            "{USD}",
+            "What answers from the cache had cost when they were made, where known.",
         )
         self._cost = meter.create_counter("llama_client.cost", "{USD}", "Cost of attempts, where known.")
 

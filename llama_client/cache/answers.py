@@ -81,17 +81,21 @@ class AnswerCache:
         self._users.add(id(user))
 
     def close(self, user: object) -> None:
-        """Waits until all answers are on disk; the last client that closes ends the thread."""
+        """Waits until all answers are on disk; with the last client the thread ends, and what is in memory is gone."""
         self._users.discard(id(user))
-        if self._store is not None:
-            if self._users:
-                self._store.flush()
-            else:
-                self._store.close()
+        if self._store is None:
+            return
+        if self._users:
+            self._store.flush()
+            return
+        for key, cache in list(_shared.items()):
+            if cache is self:
+                _shared.pop(key, None)
+        self._store.close()
 
 
 _Key = tuple[object, ...]
-# By settings. What each has is a client's own, and goes with the last of them.
+# By settings; each goes with the last of its clients.
 _shared: WeakValueDictionary[_Key, AnswerCache] = WeakValueDictionary()
 
 

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from llama_client.types.messages import AssistantMessage, ImagePart
 from llama_client.types.media import has_address
+from llama_client.types.messages import AssistantMessage, ImagePart
 from llama_client.types.request import ChatRequest
 
 # Part of each key, so that a version that reads keys or answers otherwise never finds those of this one.
 _VERSION = 1
 _DIGEST_BYTES = 32
-# What changes no answer: how it travels (`stream`, `timeout`), what it is called (`tags`), for which end user it is, and
-# the second name of `max_tokens`, which has the limit too. The others are written below, in one form.
+# Programs may make up values of tags.
+_MAX_PLACES = 1024
+# What changes no answer: how it travels (`stream`, `timeout`), what it is called (`tags`), for which end user it is,
+# and the second name of `max_tokens`, which has the limit too. The others are written below, in one form.
 _LEFT_OUT = {
-    name: True
-    for name in (
-        "stream", "stream_options", "timeout", "tags", "user", "max_completion_tokens", "answer_class", "stop",
-        "logit_bias", "extra_body", "extra_headers", "n", "logprobs",
-    )
+    "stream", "stream_options", "timeout", "tags", "user", "max_completion_tokens", "answer_class", "stop",
+    "logit_bias", "extra_body", "extra_headers", "n", "logprobs",
 }  # fmt: skip
 
 
-def place_of(identity: str, namespace: str, values: Sequence[str | None]) -> bytes:
+@lru_cache(_MAX_PLACES)
+def place_of(identity: str, namespace: str, values: tuple[str | None, ...]) -> bytes:
     """What a key begins with: the model's identity, the namespace, and the values of the tags that divide it."""
     return json.dumps([_VERSION, identity, namespace, *values]).encode()
 

@@ -176,4 +176,3 @@ def _count_failure(looking: Looking) -> None:
         looking.failed += 1
     elif awaited.how is Landing.NOT_KEPT:
         looking.is_alone = True
-

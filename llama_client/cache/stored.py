@@ -25,8 +25,8 @@ from llama_client.types.completion import (
 if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
 
-# Ends that are the model's own. `length` is one only where the request has the limit: else the answer was cut by a limit
-# that is not in the key.
+# Ends that are the model's own. `length` is one only where the request has the limit: else the answer was cut by
+# another, which is not in the key.
 _WHOLE = frozenset({"stop", "tool_calls", "function_call"})
 # What an answer takes beside its bytes: in memory its objects, in a database its row.
 _OVERHEAD_BYTES = 500
@@ -61,7 +61,8 @@ class Stored:
     def as_chunk(self, request_id: str, target: str, provider: str) -> ChatCompletionChunk:
         """A new chunk, which the caller may change."""
         chunk: ChatCompletionChunk = ChatCompletionChunk.__pydantic_validator__.validate_json(self.chunk)
-        chunk.request_id, chunk.target, chunk.provider = request_id, target, provider
+        # Past pydantic's own `__setattr__`, which takes longer than to parse the chunk.
+        chunk.__dict__.update(request_id=request_id, target=target, provider=provider)
         return chunk
 
 

@@ -135,8 +135,7 @@ class Database:
         if self._is_postgres and is_used:
             if find_spec("psycopg") is None:
                 raise MissingExtraError(
-                    f"{rule}.url is a PostgreSQL database, which needs psycopg: "
-                    'pip install "llama-client[postgres]"',
+                    f'{rule}.url is a PostgreSQL database, which needs psycopg: pip install "llama-client[postgres]"',
                     extra="postgres",
                 )
             self._allowed_host()

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 # Bits of a row's `counts`, so that a report only has to add: the row is the first of its call, the first of the call
 # for its provider, and for its target; the same among rows of unknown cost; the attempt failed; its answer is from the
 # cache.
-CALL, PROVIDER, TARGET, UNPRICED_CALL, UNPRICED_PROVIDER, UNPRICED_TARGET, ERROR, CACHED = (1 << bit for bit in range(8))
+CALL, PROVIDER, TARGET, UNPRICED_CALL, UNPRICED_PROVIDER, UNPRICED_TARGET, ERROR, CACHED = (
+    1 << bit for bit in range(8)
+)
 # What determines a label, hashable.
 LabelKey = tuple[str | None, str, str, tuple[tuple[str, str], ...]]
 # Integers of the databases have 64 bits; no plausible count exceeds this.

@@ -12,7 +12,16 @@ from sqlalchemy import Select, and_, func, literal, not_, select
 from sqlalchemy.exc import OperationalError
 
 from llama_client.costs.database import attempts, labels, spending, unrecorded
-from llama_client.costs.ledger import CACHED, CALL, ERROR, PROVIDER, TARGET, UNPRICED_CALL, UNPRICED_PROVIDER, UNPRICED_TARGET
+from llama_client.costs.ledger import (
+    CACHED,
+    CALL,
+    ERROR,
+    PROVIDER,
+    TARGET,
+    UNPRICED_CALL,
+    UNPRICED_PROVIDER,
+    UNPRICED_TARGET,
+)
 from llama_client.costs.money import CALENDAR_WINDOWS, from_pico
 from llama_client.types.report import (
     BENCH_TAG,

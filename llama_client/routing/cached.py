@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from llama_client.cache.key import is_whole, key_of, place_of
 from llama_client.cache.memory import Flight, Landing, Looking
@@ -18,8 +18,9 @@ from llama_client.types.completion import ChatCompletionChunk
 
 if TYPE_CHECKING:
     from llama_client.cache.answers import AnswerCache
+    from llama_client.clock import Clock
     from llama_client.routing.candidate import Candidate
-    from llama_client.routing.recorder import CallRecord
+    from llama_client.types.completion import Attempt
     from llama_client.types.request import ChatRequest
 
 # What a call may wait for others of its time; it needs the rest to ask for itself.
@@ -34,15 +35,33 @@ class _Place(NamedTuple):
     request: ChatRequest
 
 
+class Record(Protocol):
+    """Of a `CallRecord`, what the cache needs."""
+
+    request: ChatRequest
+    clock: Clock
+    request_id: str
+    attempts: list[Attempt]
+
+    @property
+    def last_content_at(self) -> float | None: ...
+
+    def start_hit(self, step: Look, stored: Stored) -> RunningAttempt: ...
+
+    def forget(self, attempt: RunningAttempt) -> None: ...
+
+    def start_span(self, attempt: RunningAttempt) -> None: ...
+
+
 @dataclass(slots=True, eq=False)
 class CachedCall:
     """What one call has to do with the cache."""
 
     _cache: AnswerCache
-    _record: CallRecord
+    _record: Record
     _namespace: str
     # The values of the tags that divide the cache.
-    _values: Sequence[str | None]
+    _values: tuple[str | None, ...]
     # Does not look, and replaces what is there.
     _refreshes: bool
     _deadline_at: float | None
@@ -167,8 +186,8 @@ class CachedCall:
             self._cache.memory.land(looking.flight, how)
 
 
-def values_of(tags: Mapping[str, str], names: Sequence[str]) -> list[str | None]:
-    return [tags.get(name) for name in names]
+def values_of(tags: Mapping[str, str], names: Sequence[str]) -> tuple[str | None, ...]:
+    return tuple(tags.get(name) for name in names)
 
 
 def identity_of(candidate: Candidate) -> str | None:
@@ -194,4 +213,3 @@ def pieces_of(chunk: ChatCompletionChunk) -> list[ChatCompletionChunk]:
     for choice in chunk.choices:
         choice.finish_reason = None
     return [chunk, end] if usage.usage is None else [chunk, end, usage]
-

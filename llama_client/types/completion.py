@@ -148,8 +148,9 @@ class Attempt(AnswerModel):
 
     Attributes:
         target: `provider/model`.
-        outcome: `ok`; `cached` (the answer is from the cache, and nothing was sent); `error`; `interrupted` (failed after its first content); `cancelled` (by the caller); `skipped`
-            (not sent: the target could not honour the request, its circuit was open, or it was rate limited).
+        outcome: `ok`; `cached` (the answer is from the cache, and nothing was sent); `error`; `interrupted` (failed
+            after its first content); `cancelled` (by the caller); `skipped` (not sent: the target could
+            not honour the request, its circuit was open, or it was rate limited).
         sent: Whether the request may have reached the model.
         error: The error's class name.
         http_status: The status of the response; None: there was none.

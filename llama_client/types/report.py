@@ -123,8 +123,8 @@ class CostReport(AnswerModel):
         since = "" if self.since is None else f" since {self.since:%Y-%m-%d %H:%M}"
         unknown = f", {self.unpriced_calls} of them unpriced" if self.unpriced_calls else ""
         lost = f", {self.unrecorded_calls} more not recorded" if self.unrecorded_calls else ""
-        columns = ("group", "calls", "input tokens", "output tokens", "USD", "unpriced calls", "errors")
-        columns += ("calls answered from the cache", "saved USD")
+        names = ("group", "calls", "input tokens", "output tokens", "USD", "unpriced calls", "errors")
+        columns = (*names, "from the cache", "saved USD")
         rows = [each.model_dump(mode="json").values() for each in self.groups]
         return html_table(f"${self.total_usd:f} in {self.calls} calls{since}{unknown}{lost}", columns, rows)
 

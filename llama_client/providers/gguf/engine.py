@@ -66,6 +66,12 @@ class EngineOptions:
     draft_tokens: int = 3
     prompt_cache_mib: int = 0
 
+    @property
+    def deciding_files(self) -> list[Path]:
+        """What decides the answers beside the model itself: not the draft model, which only proposes."""
+        adapters = [path for path, _ in self.lora]
+        return adapters if self.mmproj is None else [*adapters, self.mmproj]
+
 
 def _load_server(options: EngineOptions, api_key: str) -> Any:
     xllamacpp = _library()
@@ -270,7 +276,7 @@ class Engine:
         # As they are when they are read: one may be replaced later. None: one is missing.
         self.files: Sequence[ModelFile] | None = None
         with contextlib.suppress(OSError):
-            self.files = files_of(options)
+            self.files = files_of(options.model_path, options.deciding_files)
         self._server: Any = _load_server(options, self._api_key)
         self.n_parallel = options.n_parallel
         self._lock = threading.Lock()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from llama_client.providers.gguf.header import present_parts
-
-if TYPE_CHECKING:
-    from llama_client.providers.gguf.engine import EngineOptions
 
 # Of each file so many samples are read, the first of which has the header: a few milliseconds, once for each file.
 _SAMPLES, _SAMPLE_BYTES = 16, 1 << 16
@@ -26,12 +24,9 @@ class ModelFile(NamedTuple):
     changed_ns: int
 
 
-def files_of(options: EngineOptions) -> tuple[ModelFile, ...]:
-    """The files that decide the answers: not that of a draft model, which only proposes. OSError: one is missing."""
-    paths = [*present_parts(options.model_path), *(path for path, _ in options.lora)]
-    if options.mmproj is not None:
-        paths.append(options.mmproj)
-    return tuple(_looked_at(path) for path in paths)
+def files_of(model: Path, others: Sequence[Path]) -> tuple[ModelFile, ...]:
+    """The files of a model, with those of its adapters and projector. OSError: one is missing."""
+    return tuple(_looked_at(path) for path in (*present_parts(model), *others))
 
 
 def _looked_at(path: Path) -> ModelFile:

@@ -103,7 +103,7 @@ class GgufProvider(Provider):
         known = self._known(wanted.base)
         try:
             options = self._options(self._path_of(wanted.base))
-            files = files_of(options)
+            files = files_of(options.model_path, options.deciding_files)
         except (ModelNotFoundError, OSError):
             return None
         if known is not None and known.lease.engine.files != files:
