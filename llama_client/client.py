@@ -292,6 +292,8 @@ class _BaseClient(OfThisProcess):
             ledger_url = ledger_url or "memory"
         if ledger_url is not None:
             config = _with_ledger(config, ledger_url)
+        if interceptor is not None and config.cache.enabled:
+            config = _with_cache_of_tests(config, plays=interceptor.plays)
         clock = seams.clock or Clock(sleep=closing.sleep, asleep=closing.asleep)
         providers = Providers(
             config,
@@ -358,6 +360,19 @@ def _with_ledger(config: Config, url: str) -> Config:
     if config.ledger.url.get_secret_value().startswith("sqlite:///"):
         return config
     return config.model_copy(update={"ledger": config.ledger.model_copy(update={"url": SecretStr(url)})})
+
+
+def _with_cache_of_tests(config: Config, *, plays: bool) -> Config:
+    """The same with a cache in which no answer that is played is taken for a real one, nor a real one played."""
+    from pydantic import SecretStr
+
+    changed: dict[str, object] = {"namespace": f"\0played {config.cache.namespace}"}
+    if not plays:
+        # What is recorded is asked for.
+        changed["enabled"] = False
+    elif not config.cache.url.get_secret_value().startswith("sqlite:///"):
+        changed["url"] = SecretStr("memory")
+    return config.model_copy(update={"cache": config.cache.model_copy(update=changed)})
 
 
 def _cache(config: Config, providers: Providers, clock: Clock, user: object) -> AnswerCache | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -46,10 +45,10 @@ class AnswerCache:
     def get(self, key: bytes, now: float) -> Stored | None:
         return self.memory.get(key, now)
 
-    def turn(self, looking: Looking, now: float) -> Pending | None:
+    def turn(self, looking: Looking, monotonic: float) -> Pending | None:
         """What a call that found nothing in memory is to do: wait for this, or, None, ask."""
         flight = looking.flight
-        pending = self.memory.turn(looking, time.monotonic())
+        pending = self.memory.turn(looking, monotonic)
         if pending is not None or looking.is_alone or self._store is None or flight.found.is_set:
             return pending
         if flight.is_reading:
@@ -59,7 +58,7 @@ class AnswerCache:
         flight.is_reading = True
         if not self._store.read(flight.key, self._finder(flight)):
             return None
-        return Pending(flight.found, min(_READ_S, max(looking.until - time.monotonic(), 0.0)))
+        return Pending(flight.found, min(_READ_S, looking.until - monotonic))
 
     def _finder(self, flight: Flight) -> Callable[[bytes, Stored | None], None]:
         memory = self.memory

@@ -44,7 +44,7 @@ class Record(Protocol):
     attempts: list[Attempt]
 
     @property
-    def last_content_at(self) -> float | None: ...
+    def left_at(self) -> float | None: ...
 
     def start_hit(self, step: Look, stored: Stored) -> RunningAttempt: ...
 
@@ -93,7 +93,7 @@ class CachedCall:
                 return None
             # Known here before it counts.
             looking = self._looking[place.key] = Looking(Flight(place.key, self._held_for_s), self._until())
-        pending = self._cache.turn(looking, now)
+        pending = self._cache.turn(looking, record.clock.monotonic())
         if pending is None:
             # Between the two looks another call may have landed.
             stored = self._cache.get(place.key, now)
@@ -117,8 +117,7 @@ class CachedCall:
         return now + min(left_s * _WAITING_SHARE, _MOST_WAITING_S)
 
     def _held_for_s(self) -> float:
-        """How long the reader of this call's stream, or its server, has held it up."""
-        last = self._record.last_content_at
+        last = self._record.left_at
         return 0.0 if last is None else self._record.clock.monotonic() - last
 
     def _found(self, step: Look, stored: Stored) -> Hit | None:

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from llama_client.clock import Clock
 from llama_client.costs.ledger import LedgerEntries
@@ -42,6 +42,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger("llama_client.calls")
 
 
+class OpenedEnding(Protocol):
+    """A stream that a caller has."""
+
+    attempt: RunningAttempt
+
+    @property
+    def is_being_read(self) -> bool: ...
+
+    def end(self) -> None: ...
+
+
 class CallRecord:
     def __init__(
         self,
@@ -60,7 +71,7 @@ class CallRecord:
         self.attempts: list[Attempt] = []
         # What is open, and to be ended whatever happens: the plan, the attempts, and the stream of the winner.
         self.plan: Ending | None = None
-        self.stream: Ending | None = None
+        self.stream: OpenedEnding | None = None
         self._running: set[RunningAttempt] = set()
         self._hold: Hold | None = None
         self._pid = self.reaper.pid
@@ -203,10 +214,10 @@ class CallRecord:
             attempt.span = self._telemetry.start_span(attempt.call, attempt.candidate.route)
 
     @property
-    def last_content_at(self) -> float | None:
-        """When the stream that is open got its last content, by the monotonic clock."""
-        times = [each.last_content_at for each in list(self._running) if each.last_content_at is not None]
-        return max(times, default=None) if self.request.stream else None
+    def left_at(self) -> float | None:
+        """Since when nothing is read of the stream, by the monotonic clock; None: it is being read, or none is open."""
+        stream = self.stream
+        return None if stream is None or stream.is_being_read else stream.attempt.last_content_at
 
     def stop(self) -> None:
         """Ends the attempt in flight, from any thread or task, and starts no other."""
