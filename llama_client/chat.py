@@ -108,17 +108,15 @@ class CallContext(OfThisProcess):
     # None: each hit has to go the long way.
     shortcut: Shortcut | None = None
 
-    def call(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call | ChatCompletion:
-        """Checks a call and finds its targets; its answer at once, where that is in memory."""
+    def call(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
+        """Checks a call and finds its targets."""
         reaper = self.accounting.reaper
         if reaper.dropped or reaper.is_busy:
             # What a stream that was dropped held (a slot, a reservation) is there for this call.
             reaper.settle()
         return self._call(*self._checked(params, stream=stream, form=form), form)
 
-    async def acall(
-        self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None
-    ) -> Call | ChatCompletion:
+    async def acall(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
         """The same on an event loop; reading files and importing packages happens in a thread."""
         import asyncio
 
@@ -133,6 +131,17 @@ class CallContext(OfThisProcess):
         if not self.router.has_prices_at_hand(choices):
             await asyncio.to_thread(self.accounting.prices.load_package)
         return self._call(request, choices, form)
+
+    def answer_at_once(self, params: Mapping[str, Any]) -> ChatCompletion | None:
+        """The answer of a call, where the cache has it in memory. None: it must be called for, or is not there."""
+        if self.shortcut is None or self.cache_mode != "use":
+            return None
+        request, choices = self._checked(params, stream=False, form=None)
+        return self.shortcut.answer(request, choices, {**self.tags, **(request.tags or {})})
+
+    async def aanswer_at_once(self, params: Mapping[str, Any]) -> ChatCompletion | None:
+        await self.prepare(params.get("model"))
+        return None if _has_parts(params.get("messages")) else self.answer_at_once(params)
 
     async def prepare(self, model: object) -> None:
         """Finds the default model where one is needed, so that the checks that follow do not block."""
@@ -216,7 +225,7 @@ class CallContext(OfThisProcess):
             model = self.model if self.model is not None else self.default.name()
         return request, self.resolver.choices(model)
 
-    def _call(self, request: ChatRequest, choices: list[TargetList], form: AnswerForm | None) -> Call | ChatCompletion:
+    def _call(self, request: ChatRequest, choices: list[TargetList], form: AnswerForm | None) -> Call:
         from llama_client.routing.drive import Call
         from llama_client.routing.recorder import CallRecord
 
@@ -225,10 +234,6 @@ class CallContext(OfThisProcess):
             ledger.open()
         rules, reserver = self.config.routing, self.reserver
         tags = {**self.tags, **(request.tags or {})}
-        if self.shortcut is not None and form is None and not request.stream and self.cache_mode == "use":
-            found = self.shortcut.answer(request, choices, tags)
-            if found is not None:
-                return found
         record = CallRecord(request, rules, self.clock, tags, self.accounting, form, reserver, self.telemetry)
         deadline = Deadline(rules.deadline_s if request.timeout is None else request.timeout, self.clock)
         candidates = self.router.candidates(choices, request)
@@ -485,9 +490,10 @@ class Completions:
             )
             print(reply.choices[0].message.content)
         """
-        call = self._context.call(params, stream=False if stream is None else stream)
-        if not isinstance(call, tuple):
-            return call
+        context = self._context
+        if context.shortcut is not None and not stream and (found := context.answer_at_once(params)) is not None:
+            return found
+        call = context.call(params, stream=False if stream is None else stream)
         with call.record.held() as held:
             try:
                 opened = call.drive()
@@ -501,7 +507,6 @@ class Completions:
     def _parse(self, *, response_format: object = None, **params: Any) -> ChatCompletion[Any]:
         given, form = _with_form(params, response_format)
         call = self._context.call(given, stream=False, form=form)
-        assert isinstance(call, tuple)
         with call.record.held():
             return call.record.won(call.drive().attempt)
 
@@ -716,9 +721,10 @@ class AsyncCompletions:
     @runs_overloads
     async def create(self, *, stream: bool | None = None, **params: Any) -> ChatCompletion | AsyncChatStream:
         """`Completions.create`, awaited. Cancelling the task stops the model."""
-        call = await self._context.acall(params, stream=False if stream is None else stream)
-        if not isinstance(call, tuple):
-            return call
+        context = self._context
+        if context.shortcut is not None and not stream and (found := await context.aanswer_at_once(params)) is not None:
+            return found
+        call = await context.acall(params, stream=False if stream is None else stream)
         with call.record.held() as held:
             try:
                 opened = await call.adrive()
@@ -732,7 +738,6 @@ class AsyncCompletions:
     async def _parse(self, *, response_format: object = None, **params: Any) -> ChatCompletion[Any]:
         given, form = _with_form(params, response_format)
         call = await self._context.acall(given, stream=False, form=form)
-        assert isinstance(call, tuple)
         with call.record.held():
             return call.record.won((await call.adrive()).attempt)
 

@@ -60,6 +60,30 @@ def test_a_rerun_is_answered_from_the_cache_and_costs_nothing(config: Config) ->
     assert traffic.calls == 1
 
 
+@pytest.mark.parametrize("kind", ["text", "tools"])
+def test_the_short_way_gives_the_same_as_the_long_one(config: Config, kind: str) -> None:
+    asked: Any = {"messages": [{"role": "user", "content": "a"}], "tags": {"a": "b"}}
+    if kind == "tools":
+        asked["tools"] = [_TOOL]
+    replies = []
+    with FakeProvider() as fake:
+        fake.says(tool_call("roll") if kind == "tools" else Reply("x", reasoning="hm"))
+        for local_only in (False, False, True):
+            # Under `local_only` each call goes the long way.
+            with LlamaClient(config, local_only=local_only) as client:
+                client.chat.completions.create(**asked)
+                replies.append(client.chat.completions.create(**asked))
+    _, short, long = replies
+    ours = {"request_id", "timing", "attempts"}
+    assert short.model_dump(exclude=ours) == long.model_dump(exclude=ours)
+    assert short.raw == long.raw
+    assert short.choices[0].message._made_by == long.choices[0].message._made_by == "some/m"
+    times = {"latency_s", "ttft_s"}
+    assert [each.attempts[0].model_dump(exclude=times) for each in (short, long)] == [
+        short.attempts[0].model_dump(exclude=times)
+    ] * 2
+
+
 def test_hits_are_reported_by_day_too(config: Config) -> None:
     with FakeProvider() as fake, LlamaClient(config) as client:
         fake.always("x")
