@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
@@ -20,8 +20,10 @@ from llama_client.types.completion import ChatCompletion, Message, TargetHealth
 
 if TYPE_CHECKING:
     import httpx
-    from pydantic import SecretStr
+    from pydantic import BaseModel, SecretStr
 
+    from llama_client.bulk.api import AsyncBulk, Bulk
+    from llama_client.bulk.receipt import BulkProgress
     from llama_client.cache.answers import AnswerCache
     from llama_client.config.load import Source
     from llama_client.config.schema import Config
@@ -619,6 +621,56 @@ class LlamaClient(_BaseClient):
         """
         return self._context.estimate_cost(messages, model, max_tokens)
 
+    def bulk(
+        self,
+        rows: object,
+        *,
+        model: str | Sequence[str] | None = None,
+        prompt: str | None = None,
+        system: str | None = None,
+        schema: type[BaseModel] | Mapping[str, object] | str | Path | None = None,
+        params: Mapping[str, object] | None = None,
+        job: str | Path | None = None,
+        limit: int | None = None,
+        max_concurrency: int | None = None,
+        retry_failed: bool = False,
+        on_progress: Callable[[BulkProgress], object] | None = None,
+    ) -> Bulk:
+        """Many requests as one job: as many at once as the targets bear, each row answered once.
+
+        Iterate over the job for results as they come, or call its `run` to have them in a file.
+
+        Args:
+            rows: A path (JSON lines, CSV, Parquet), a table of pandas, pyarrow or polars, or an iterable of prompts, of
+                lists of messages, or of dicts. A row has a column `prompt`, `text` or `messages`, or the columns that
+                `prompt` names, or is a line of OpenAI's batch files (`custom_id`, `body`).
+            model: As of `create`, for rows that name none.
+            prompt: A template with columns in it: `"Classify: {text}"`.
+            system: Instructions before each prompt.
+            schema: What answers have to fit: a Pydantic model's class, a JSON schema, or the path of one.
+            params: What else `create` takes, for all rows.
+            job: The folder that keeps the job, so that the same call goes on after an interruption; None: `run` has
+                one beside its file, and an iteration has none.
+            limit: How many rows to take, from the first; None: all.
+            max_concurrency: The most calls in flight; None: as many as latency and rate limits allow.
+            retry_failed: Ask the rows that failed in an earlier run again.
+            on_progress: Called with how far the job is, at most ten times a second, in another thread.
+
+        Raises:
+            InvalidRequestError: An argument is wrong. What is wrong with the rows is raised where the job begins.
+
+        Example:
+            for result in client.bulk(["Why do llamas hum?", "What do llamas eat?"], model="gguf/smollm2-135m"):
+                print(result.row.position, result.text or result.error)
+        """
+        from llama_client.bulk.api import Bulk
+        from llama_client.bulk.setup import BulkOptions, JobSetup
+
+        options = BulkOptions(
+            model, prompt, system, schema, params, job, limit, max_concurrency, retry_failed, on_progress
+        )
+        return Bulk(JobSetup(self._context, rows, options))
+
     def _settle(self) -> None:
         self._context.accounting.reaper.settle()
 
@@ -742,6 +794,30 @@ class AsyncLlamaClient(_BaseClient):
     ) -> CostEstimate:
         """`LlamaClient.estimate_cost`, awaited."""
         return await self._context.in_thread(model, self._context.estimate_cost, messages, model, max_tokens)
+
+    def bulk(
+        self,
+        rows: object,
+        *,
+        model: str | Sequence[str] | None = None,
+        prompt: str | None = None,
+        system: str | None = None,
+        schema: type[BaseModel] | Mapping[str, object] | str | Path | None = None,
+        params: Mapping[str, object] | None = None,
+        job: str | Path | None = None,
+        limit: int | None = None,
+        max_concurrency: int | None = None,
+        retry_failed: bool = False,
+        on_progress: Callable[[BulkProgress], object] | None = None,
+    ) -> AsyncBulk:
+        """`LlamaClient.bulk`, for `async for` and `await job.run(...)`."""
+        from llama_client.bulk.api import AsyncBulk
+        from llama_client.bulk.setup import BulkOptions, JobSetup
+
+        options = BulkOptions(
+            model, prompt, system, schema, params, job, limit, max_concurrency, retry_failed, on_progress
+        )
+        return AsyncBulk(JobSetup(self._context, rows, options))
 
     async def aclose(self) -> None:
         """`LlamaClient.close`, awaited."""

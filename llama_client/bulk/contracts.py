@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,9 +12,23 @@ if TYPE_CHECKING:
     from llama_client.errors import LlamaClientError
     from llama_client.types.completion import ChatCompletion
 
-Ask = Callable[["Row"], "ChatCompletion"]
-"""Asks a row at once, through the router."""
+
+class Question(Protocol):
+    """One call of a row, which another thread may stop."""
+
+    def answer(self) -> ChatCompletion:
+        """Blocks until the answer has come, through the router."""
+        ...
+
+    def stop(self) -> None:
+        """Ends it soon."""
+        ...
+
+
+Ask = Callable[["Row"], Question]
+"""Prepares the call of a row."""
 AsyncAsk = Callable[["Row"], Awaitable["ChatCompletion"]]
+"""Asks a row at once, through the router; cancelling it ends the call."""
 
 
 class Input(Protocol):
@@ -35,23 +49,39 @@ class Input(Protocol):
 
 
 class Journal(Protocol):
-    """What a job has done so far: in a folder, or in memory. Safe to use from several threads."""
+    """What a job has done so far: in a folder, or nowhere. Safe to use from several threads; may block."""
 
-    def began(self, row: Row) -> None:
-        """The row is about to be asked: until it is recorded it may have been paid for."""
+    is_lasting: bool
+    """Whether another run finds what was recorded."""
+    maybe_paid_twice: int
+    """How many calls were in flight when earlier runs were killed."""
+
+    @property
+    def end(self) -> int:
+        """One more than the last position that is done."""
         ...
 
-    def record(self, result: BulkResult) -> None:
-        """The row is done, for good: it returns once another process would find it."""
+    def began(self, rows: Sequence[Row]) -> None:
+        """The rows are about to be asked: until they are recorded they may have been paid for."""
+        ...
+
+    def withdrew(self, row: Row) -> None:
+        """It failed, and will be tried again later. Does not block."""
+        ...
+
+    def record(self, results: Sequence[BulkResult]) -> None:
+        """The rows are done, for good: another process would find them once it returns."""
         ...
 
     def is_done(self, row: Row) -> bool:
-        """Whether it was answered. Raises `JobError` where another row stood at its position."""
+        """Whether it was done by an earlier run. Raises `JobError` where another row stood at its position."""
         ...
 
-    def results(self) -> Iterator[BulkResult]:
-        """What is done, failures included, in the order of the input."""
+    def results(self, rows: Iterator[Row] | None = None, *, only_earlier: bool = False) -> Iterator[BulkResult]:
+        """What is done, failures included, in the order of the input: with the rows of the input where given."""
         ...
+
+    def close(self) -> None: ...
 
 
 class Limits(Protocol):
@@ -63,7 +93,13 @@ class Limits(Protocol):
 
     def started(self, target: str, now: float) -> None: ...
 
-    def ended(self, target: str, now: float, took_s: float, outcome: ChatCompletion | LlamaClientError) -> None: ...
+    def ended(self, target: str, now: float, outcome: ChatCompletion | LlamaClientError) -> None:
+        """A call is over: its attempts tell targets, statuses and times."""
+        ...
+
+    def abandoned(self, target: str) -> None:
+        """A call was cut off, and tells nothing."""
+        ...
 
 
 class OutputWriter(Protocol):

@@ -33,7 +33,7 @@ class Row:
     @cached_property
     def digest(self) -> bytes:
         """Of the request and its id: the same row at the same position has the same one in every run."""
-        content = json.dumps([self.custom_id, self.params], sort_keys=True, ensure_ascii=False, default=_plain)
+        content = json.dumps([self.custom_id, self.params], sort_keys=True, ensure_ascii=False, default=plain)
         return blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
     @property
@@ -42,7 +42,7 @@ class Row:
         return f"{self.position}-{self.digest.hex()}"
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", exclude_unset=True)
     if isinstance(value, Mapping):

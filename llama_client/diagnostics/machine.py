@@ -146,6 +146,7 @@ EXTRAS = {
     "plot": ("matplotlib", "numpy"),
     "otel": ("opentelemetry",),
     "crossover": ("gguf", "numpy"),
+    "bulk": ("pyarrow",),
 }
 
 

@@ -1,0 +1,104 @@
+"""What `client.bulk` returns, sync and async."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing, closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llama_client.bulk.tasks import TaskRun
+from llama_client.bulk.threads import ThreadedRun
+
+if TYPE_CHECKING:
+    from llama_client.bulk.receipt import BulkReceipt
+    from llama_client.bulk.results import BulkResult
+    from llama_client.bulk.setup import JobSetup
+
+
+class Bulk:
+    """A job of a sync client: iterate over it, or run it to a file.
+
+    Example:
+        job = client.bulk(["Why do llamas hum?", "What do llamas eat?"], model="gguf/smollm2-135m")
+        for result in job:
+            print(result.row.position, result.text or result.error)
+        print(job.receipt.answered, "answered for", job.receipt.usd, "USD")
+    """
+
+    def __init__(self, setup: JobSetup) -> None:
+        self._setup = setup
+
+    @property
+    def receipt(self) -> BulkReceipt:
+        """What the run has done so far, or did."""
+        return self._setup.receipt
+
+    def __iter__(self) -> Generator[BulkResult]:
+        """Each result as it comes; first those that earlier runs of the job had, with `is_earlier`."""
+        with closing(self._setup.begin()) as run:
+            calls = ThreadedRun(run.work, run.asker.question, self._setup.context.clock, keeps_results=True)
+            with closing(calls.results(run.work.results(only_earlier=True))) as results:
+                yield from results
+
+    def run(self, path: str | Path) -> BulkReceipt:
+        """Asks all rows that are not done, and writes all results in the order of the input, whole or not at all.
+
+        The job is kept in its folder, by default that of the path with `.job` appended. After an interruption, of
+        whatever kind, the same call goes on.
+
+        Args:
+            path: The file; its name ends in `.jsonl`, `.csv`, `.tsv` or `.parquet`.
+
+        Raises:
+            JobError: The folder is in use or of another job, the input has changed, or the disk is full.
+            BudgetExceededError: A budget does not allow further calls. What was done is kept.
+            InvalidRequestError: A row is broken; nothing was asked.
+
+        Example:
+            receipt = client.bulk(["Why do llamas hum?"], model="gguf/smollm2-135m").run("answers.jsonl")
+        """
+        with closing(self._setup.begin(Path(path))) as run:
+            calls = ThreadedRun(run.work, run.asker.question, self._setup.context.clock, keeps_results=False)
+            with closing(calls.results(iter(()))) as results:
+                for _ in results:
+                    pass
+            run.write()
+        return self.receipt
+
+
+class AsyncBulk:
+    """`Bulk` for an `AsyncLlamaClient`: the same with `async for`, and `await` before `run`."""
+
+    def __init__(self, setup: JobSetup) -> None:
+        self._setup = setup
+
+    @property
+    def receipt(self) -> BulkReceipt:
+        """What the run has done so far, or did."""
+        return self._setup.receipt
+
+    async def __aiter__(self) -> AsyncGenerator[BulkResult]:
+        """Each result as it comes; first those that earlier runs of the job had, with `is_earlier`."""
+        run = await asyncio.to_thread(self._setup.begin)
+        try:
+            calls = TaskRun(run.work, run.asker.answer, self._setup.context.clock, keeps_results=True)
+            async with aclosing(calls.results(run.work.results(only_earlier=True))) as results:
+                async for result in results:
+                    yield result
+        finally:
+            await asyncio.to_thread(run.close)
+
+    async def run(self, path: str | Path) -> BulkReceipt:
+        """`Bulk.run`, awaited."""
+        run = await asyncio.to_thread(self._setup.begin, Path(path))
+        try:
+            calls = TaskRun(run.work, run.asker.answer, self._setup.context.clock, keeps_results=False)
+            async with aclosing(calls.results(iter(()))) as results:
+                async for _ in results:
+                    pass
+            await asyncio.to_thread(run.write)
+        finally:
+            await asyncio.to_thread(run.close)
+        return self.receipt

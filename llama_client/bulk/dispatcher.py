@@ -1,0 +1,231 @@
+"""Which row is asked next, and when; which one is tried again. No I/O: drivers call it under one lock."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+from llama_client.errors import (
+    AllTargetsFailedError,
+    AuthenticationError,
+    ConfigError,
+    LlamaClientError,
+    LocalOnlyError,
+    MissingExtraError,
+    ModelLoadError,
+    ModelNotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    ProviderError,
+    QuotaExceededError,
+    RateLimitError,
+)
+
+if TYPE_CHECKING:
+    from llama_client.bulk.contracts import Limits
+    from llama_client.bulk.rows import Row
+    from llama_client.types.completion import Attempt, ChatCompletion
+
+# Rows that are read before their turn; fewer would leave calls without a row while the input is read.
+_READ_AHEAD = 256
+# Rows that wait for another try; with more, no new one is begun.
+_MAX_DELAYED = 4_096
+# How often a row is asked; each time the router makes attempts of its own.
+_MAX_TRIES = 5
+# A refused request cost nothing, and limits are found by meeting them.
+_MAX_REFUSALS = 30
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 60.0
+# No provider's window of requests is longer than a day.
+_LONGEST_ASKED_S = 86_400.0
+# Errors of the account or the configuration: when so many rows of a target have met one in succession, no other row
+# would fare better.
+_LASTING = (
+    AuthenticationError,
+    ConfigError,
+    LocalOnlyError,
+    MissingExtraError,
+    ModelLoadError,
+    ModelNotFoundError,
+    PermissionDeniedError,
+    QuotaExceededError,
+)
+_MAX_LASTING = 8
+
+
+@dataclass(slots=True, eq=False)
+class PendingRow:
+    """A row on its way.
+
+    Attributes:
+        row: The row.
+        target: What its limit is kept for.
+        tries: How often it failed by an error that may pass.
+        refusals: How often it was rate limited.
+        attempts: Those of its failed tries.
+    """
+
+    row: Row
+    target: str
+    tries: int = 0
+    refusals: int = 0
+    attempts: list[Attempt] = field(default_factory=list)
+
+
+Outcome: TypeAlias = "ChatCompletion | LlamaClientError"
+Done: TypeAlias = tuple[PendingRow, Outcome]
+"""A row that is to be recorded."""
+
+
+@dataclass(slots=True, eq=False)
+class Dispatcher:
+    """Holds the rows that are to be asked, in memory that does not grow with their number.
+
+    Args:
+        limits: How many requests may be in flight.
+        target_of: What a row's limit is kept for.
+        max_pending: The most rows that are asked, or answered and not yet recorded: what a killed process may lose.
+        random: Spreads the tries of rows that failed together.
+
+    Attributes:
+        in_flight: The calls in flight.
+        is_stopped: Whether no further call starts. Setting it needs no lock.
+    """
+
+    limits: Limits
+    target_of: Callable[[Row], str]
+    max_pending: int
+    random: random.Random = field(default_factory=random.Random)
+    in_flight: int = 0
+    is_stopped: bool = False
+    _is_read: bool = False
+    _unrecorded: int = 0
+    # By target, so that one that is full does not hold back the rows of the others.
+    _ready: dict[str, deque[PendingRow]] = field(default_factory=dict)
+    _ready_count: int = 0
+    _delayed: list[tuple[float, int, PendingRow]] = field(default_factory=list)
+    # Rows that met an error which may be that of every row, by target.
+    _held: dict[str, list[Done]] = field(default_factory=dict)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no row will follow and none is on its way."""
+        return self._has_none_left and self._unrecorded == 0
+
+    @property
+    def _has_none_left(self) -> bool:
+        if self.in_flight:
+            return False
+        return self.is_stopped or (self._is_read and not self._ready_count and not self._delayed)
+
+    def wanted(self) -> int:
+        """How many rows should be read now."""
+        if self._is_read or self.is_stopped or len(self._delayed) >= _MAX_DELAYED:
+            return 0
+        return max(_READ_AHEAD - self._ready_count, 0)
+
+    def add(self, rows: Iterable[Row], *, is_end: bool) -> list[Done]:
+        """Takes rows that were read. What is returned is to be recorded."""
+        for row in rows:
+            self._make_ready(PendingRow(row, self.target_of(row)))
+        self._is_read = self._is_read or is_end
+        return self._done([])
+
+    def next(self, now: float) -> PendingRow | float:
+        """The row to ask now, which counts as in flight from here on; or seconds until there may be one."""
+        if self.is_stopped or self._unrecorded + self.in_flight >= self.max_pending:
+            return math.inf
+        while self._delayed and self._delayed[0][0] <= now:
+            self._make_ready(heapq.heappop(self._delayed)[2], is_first=True)
+        wait_s = self._delayed[0][0] - now if self._delayed else math.inf
+        for target, rows in self._ready.items():
+            target_s = self.limits.wait_s(target, now)
+            if target_s is None:
+                continue
+            if target_s > 0:
+                wait_s = min(wait_s, target_s)
+                continue
+            pending = rows.popleft()
+            self._ready_count -= 1
+            if not rows:
+                del self._ready[target]
+            self.in_flight += 1
+            self.limits.started(target, now)
+            return pending
+        return wait_s
+
+    def ended(self, pending: PendingRow, outcome: Outcome, now: float) -> list[Done]:
+        """Takes the outcome of a call. What is returned is to be recorded; the row itself may have another try.
+
+        Raises:
+            LlamaClientError: Rows of a target have failed, in succession, by what only the user can mend.
+        """
+        self.in_flight -= 1
+        self.limits.ended(pending.target, now, outcome)
+        if not isinstance(outcome, LlamaClientError):
+            return self._done([*self._held.pop(pending.target, ()), (pending, outcome)])
+        delay_s = self._delay_s(pending, outcome)
+        if delay_s is not None:
+            pending.attempts += outcome.attempts
+            if not self.is_stopped:
+                heapq.heappush(self._delayed, (now + delay_s, pending.row.position, pending))
+            return self._done([])
+        if not isinstance(outcome, _LASTING):
+            return self._done([(pending, outcome)])
+        held = self._held.setdefault(pending.target, [])
+        held.append((pending, outcome))
+        if len(held) >= _MAX_LASTING:
+            self.is_stopped = True
+            self._held.clear()
+            raise outcome
+        return self._done([])
+
+    def abandoned(self, pending: PendingRow) -> None:
+        """A call in flight was cut off: its row stays to be done."""
+        self.in_flight -= 1
+        self.limits.abandoned(pending.target)
+
+    def recorded(self, rows: int) -> None:
+        self._unrecorded -= rows
+
+    def _done(self, rows: list[Done]) -> list[Done]:
+        if self._held and self._has_none_left and not self.is_stopped:
+            # Too few to judge by: these are failures of their rows.
+            rows = [*(each for held in self._held.values() for each in held), *rows]
+            self._held.clear()
+        self._unrecorded += len(rows)
+        return rows
+
+    def _make_ready(self, pending: PendingRow, *, is_first: bool = False) -> None:
+        rows = self._ready.setdefault(pending.target, deque())
+        if is_first:
+            rows.appendleft(pending)
+        else:
+            rows.append(pending)
+        self._ready_count += 1
+
+    def _delay_s(self, pending: PendingRow, error: LlamaClientError) -> float | None:
+        """How long the row waits for its next try; None: it has failed for good."""
+        if not isinstance(error, ProviderError) or not may_pass(error):
+            return None
+        if isinstance(error, RateLimitError | OverloadedError):
+            pending.refusals += 1
+        else:
+            pending.tries += 1
+        if pending.tries >= _MAX_TRIES or pending.refusals >= _MAX_REFUSALS:
+            return None
+        exponent = min(pending.tries + pending.refusals - 1, 16)
+        delay_s = min(_FIRST_DELAY_S * 2.0**exponent, _LONGEST_DELAY_S) * self.random.uniform(0.5, 1.0)
+        asked_s = error.retry_after_s
+        return delay_s if asked_s is None else max(min(asked_s, _LONGEST_ASKED_S), delay_s)
+
+
+def may_pass(error: LlamaClientError) -> bool:
+    """Whether asking again later may help: of several targets, at any one."""
+    if isinstance(error, AllTargetsFailedError):
+        return any(may_pass(each) for each in error.errors)
+    return isinstance(error, ProviderError) and error.retryable

@@ -1,0 +1,1 @@
+"""Where a job's results are written: JSON lines, CSV, Parquet and DataFrames, whole or not at all."""

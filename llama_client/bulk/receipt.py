@@ -1,0 +1,156 @@
+"""What a job has done and cost, and how far it is."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llama_client.bulk.results import BulkResult
+
+# A rate of the last so many seconds says what to expect, and not what the start was like.
+_RATE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class BulkReceipt:
+    """What a run of a job did. Amounts are in US dollars.
+
+    Attributes:
+        rows: The rows of the input that were reached.
+        answered: Rows that this run answered.
+        failed: Rows that this run gave up.
+        earlier: Rows that earlier runs of the job had done.
+        calls: Attempts that were sent, those of failed rows included.
+        prompt_tokens: Of all answers; None: at least one target did not report them.
+        completion_tokens: The same of what was generated.
+        usd: What this run cost; None: at least one part is unknown.
+        known_usd: The sum of those parts that are known.
+        seconds: How long this run took.
+        maybe_paid_twice: Calls that were in flight when runs of the job were killed, and were made again.
+    """
+
+    rows: int = 0
+    answered: int = 0
+    failed: int = 0
+    earlier: int = 0
+    calls: int = 0
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
+    usd: Decimal | None = Decimal(0)
+    known_usd: Decimal = Decimal(0)
+    seconds: float = 0.0
+    maybe_paid_twice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BulkProgress:
+    """How far a job is.
+
+    Attributes:
+        done: Rows that are answered, those of earlier runs included.
+        failed: Rows that this run gave up.
+        in_flight: Calls in flight.
+        total: The rows of the input; None: known at its end only.
+        rows_per_s: Of the last seconds; None: too early to say.
+        usd: What this run cost so far, as far as it is known.
+        seconds: Since this run began.
+    """
+
+    done: int
+    failed: int
+    in_flight: int
+    total: int | None
+    rows_per_s: float | None
+    usd: Decimal
+    seconds: float
+
+
+@dataclass(slots=True, eq=False)
+class Tally:
+    """Adds up a run's results. Safe to use from several threads."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    total: int | None = None
+    maybe_paid_twice: int = 0
+    rows: int = 0
+    earlier: int = 0
+    answered: int = 0
+    failed: int = 0
+    _calls: int = 0
+    _prompt_tokens: int | None = 0
+    _completion_tokens: int | None = 0
+    _usd: Decimal = Decimal(0)
+    _is_unpriced: bool = False
+    _started_at: float = 0.0
+    _ended_at: float | None = None
+    # When the last rows were done, and how many were by then.
+    _marks: list[tuple[float, int]] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._started_at = self.monotonic()
+        self._marks = [(self._started_at, 0)]
+
+    def end(self) -> None:
+        self._ended_at = self.monotonic()
+
+    def add(self, results: Iterable[BulkResult], calls: int) -> None:
+        with self._lock:
+            for result in results:
+                if result.completion is None:
+                    self.failed += 1
+                else:
+                    self.answered += 1
+                    usage = result.completion.usage
+                    self._prompt_tokens = _sum(self._prompt_tokens, usage.prompt_tokens)
+                    self._completion_tokens = _sum(self._completion_tokens, usage.completion_tokens)
+                if result.usd is None:
+                    self._is_unpriced = True
+                else:
+                    self._usd += result.usd
+            self._calls += calls
+            now = self.monotonic()
+            self._marks.append((now, self.answered + self.failed))
+            while len(self._marks) > 2 and self._marks[1][0] < now - _RATE_S:
+                self._marks.pop(0)
+
+    def progress(self, in_flight: int) -> BulkProgress:
+        with self._lock:
+            now = self.monotonic()
+            (since, before), (_, done) = self._marks[0], self._marks[-1]
+            rate = (done - before) / (now - since) if done > before and now > since else None
+            return BulkProgress(
+                self.answered + self.earlier,
+                self.failed,
+                in_flight,
+                self.total,
+                rate,
+                self._usd,
+                now - self._started_at,
+            )
+
+    def receipt(self) -> BulkReceipt:
+        with self._lock:
+            until = self.monotonic() if self._ended_at is None else self._ended_at
+            return BulkReceipt(
+                rows=self.rows,
+                answered=self.answered,
+                failed=self.failed,
+                earlier=self.earlier,
+                calls=self._calls,
+                prompt_tokens=self._prompt_tokens,
+                completion_tokens=self._completion_tokens,
+                usd=None if self._is_unpriced else self._usd,
+                known_usd=self._usd,
+                seconds=until - self._started_at,
+                maybe_paid_twice=self.maybe_paid_twice,
+            )
+
+
+def _sum(so_far: int | None, more: int | None) -> int | None:
+    return None if so_far is None or more is None else so_far + more

@@ -1,0 +1,245 @@
+"""Runs a job for a sync client: a thread for each call in flight, one that records, and the consumer's own."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING
+
+from llama_client.bulk.dispatcher import Done, Outcome, PendingRow
+from llama_client.bulk.work import BATCH, Work, ends_job
+from llama_client.errors import LlamaClientError
+from llama_client.waiting import POLL_S, get_within
+
+if TYPE_CHECKING:
+    from llama_client.bulk.contracts import Question
+    from llama_client.bulk.results import BulkResult
+    from llama_client.bulk.rows import Row
+    from llama_client.clock import Clock
+
+BUFFERED = 1_024
+"""Results that wait for the consumer; with more, no further call is begun."""
+# Calls that are in flight at Ctrl-C may end within this time.
+GRACE_S = 30.0
+# A call that is stopped ends at once, but for one over a user's own HTTP client.
+_STOPPING_S = 5.0
+
+
+class ThreadedRun:
+    """One run. The consumer's thread takes no lock: Ctrl-C may interrupt it anywhere.
+
+    Args:
+        work: The run's reading and recording.
+        ask: Makes a call of a row.
+        clock: The time.
+        keeps_results: Whether results are handed to the consumer; else they are only recorded.
+    """
+
+    def __init__(self, work: Work, ask: Callable[[Row], Question], clock: Clock, *, keeps_results: bool) -> None:
+        self._work = work
+        self._ask = ask
+        self._clock = clock
+        self._keeps = keeps_results
+        self._lock = threading.Lock()
+        self._reading = threading.Lock()
+        # Of idle workers: each token wakes one.
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[Done | None] = queue.SimpleQueue()
+        self._out: queue.SimpleQueue[BulkResult | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._questions: dict[PendingRow, Question] = {}
+        self._idle = 0
+        # Written by one thread each.
+        self._given = self._taken = 0
+        self._error: BaseException | None = None
+        self._is_cut = False
+
+    def results(self, earlier: Iterator[BulkResult]) -> Generator[BulkResult]:
+        """Starts the run; yields earlier results, then new ones as they come. Ends it however the consumer leaves."""
+        self._start()
+        try:
+            yield from earlier
+            while True:
+                result = self._next_result()
+                if result is None:
+                    break
+                yield result
+        finally:
+            self._close()
+        if self._error is not None:
+            raise self._error
+
+    def _next_result(self) -> BulkResult | None:
+        try:
+            result = get_within(self._out, None)
+        except KeyboardInterrupt:
+            # A second one goes through.
+            if self._work.journal.is_lasting:
+                self._finish(GRACE_S)
+            raise
+        if result is not None:
+            self._taken += 1
+            if self._given - self._taken == BUFFERED - 1:
+                self._wake.put(None)
+        return result
+
+    def _start(self) -> None:
+        recorder = threading.Thread(target=self._record, name="llama-client-bulk-recorder", daemon=True)
+        self._threads.append(recorder)
+        recorder.start()
+        self._spawn()
+
+    def _finish(self, within_s: float) -> None:
+        """Begins nothing more, and waits for what is in flight to be recorded."""
+        self._work.dispatcher.is_stopped = True
+        self._wake_all()
+        until = time.monotonic() + within_s
+        with contextlib.suppress(queue.Empty):
+            while get_within(self._out, until - time.monotonic()) is not None:
+                self._taken += 1
+
+    def _close(self) -> None:
+        """Stops what is in flight, and waits for every thread."""
+        self._is_cut = self._work.dispatcher.is_stopped = True
+        for question in list(self._questions.values()):
+            question.stop()
+        self._wake_all()
+        self._ended.put(None)
+        for thread in list(self._threads):
+            thread.join(_STOPPING_S)
+
+    def _wake_all(self) -> None:
+        for _ in range(len(self._threads)):
+            self._wake.put(None)
+
+    def _spawn(self) -> None:
+        """One more worker. Where no thread is left, those that there are do it."""
+        thread = threading.Thread(target=self._run_worker, name="llama-client-bulk", daemon=True)
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+            self._threads.append(thread)
+
+    def _run_worker(self) -> None:
+        try:
+            self._work_on()
+        except BaseException as error:  # noqa: BLE001 - raised in the consumer's thread
+            self._fail(error)
+        finally:
+            self._wake.put(None)
+
+    def _work_on(self) -> None:
+        dispatcher, clock = self._work.dispatcher, self._clock
+        while not self._is_cut:
+            with self._lock:
+                step: PendingRow | float = math.inf
+                if not self._keeps or self._given - self._taken < BUFFERED:
+                    step = dispatcher.next(clock.monotonic())
+                is_over, wanted = dispatcher.is_over, dispatcher.wanted()
+                has_idle = self._idle > 0
+            if isinstance(step, PendingRow):
+                if not has_idle:
+                    self._spawn()
+                else:
+                    self._wake.put(None)
+                self._perform(step)
+            elif is_over:
+                self._ended.put(None)
+                return
+            elif not (wanted >= BATCH and self._read()):
+                self._idle_for(step)
+
+    def _idle_for(self, seconds: float) -> None:
+        with self._lock:
+            self._idle += 1
+        try:
+            if seconds < math.inf and not self._work.dispatcher.in_flight:
+                # Nothing but time can change anything.
+                self._clock.sleep(min(seconds, POLL_S))
+            else:
+                with contextlib.suppress(queue.Empty):
+                    self._wake.get(timeout=min(seconds, POLL_S))
+        finally:
+            with self._lock:
+                self._idle -= 1
+
+    def _read(self) -> bool:
+        """Reads rows, unless another worker does; False: it does, or nothing came."""
+        if not self._reading.acquire(blocking=False):
+            return False
+        try:
+            rows, is_end = self._work.read(BATCH)
+        finally:
+            self._reading.release()
+        with self._lock:
+            done = self._work.dispatcher.add(rows, is_end=is_end)
+        self._hand_over(done)
+        return bool(rows) or is_end
+
+    def _perform(self, pending: PendingRow) -> None:
+        question = self._ask(pending.row)
+        self._questions[pending] = question
+        try:
+            self._work.journal.began([pending.row])
+            outcome: Outcome = question.answer()
+        except LlamaClientError as error:
+            if ends_job(error) or self._is_cut:
+                self._abandon(pending)
+                raise
+            outcome = error
+        except BaseException:
+            self._abandon(pending)
+            raise
+        finally:
+            self._questions.pop(pending, None)
+        with self._lock:
+            done = self._work.dispatcher.ended(pending, outcome, self._clock.monotonic())
+        if not done:
+            self._work.journal.withdrew(pending.row)
+        self._hand_over(done)
+
+    def _hand_over(self, done: list[Done]) -> None:
+        for each in done:
+            self._ended.put(each)
+
+    def _abandon(self, pending: PendingRow) -> None:
+        with self._lock:
+            self._work.dispatcher.abandoned(pending)
+
+    def _record(self) -> None:
+        try:
+            while (first := self._ended.get()) is not None:
+                batch = [first]
+                with contextlib.suppress(queue.Empty):
+                    while len(batch) < BATCH:
+                        another = self._ended.get_nowait()
+                        if another is None:
+                            self._ended.put(None)
+                            break
+                        batch.append(another)
+                results = self._work.record(batch)
+                if self._keeps:
+                    self._given += len(results)
+                    for result in results:
+                        self._out.put(result)
+                with self._lock:
+                    self._work.dispatcher.recorded(len(batch))
+                    is_over = self._work.dispatcher.is_over
+                self._wake.put(None)
+                if is_over:
+                    break
+            self._work.tell(is_last=True)
+        except BaseException as error:  # noqa: BLE001 - raised in the consumer's thread
+            self._fail(error)
+        finally:
+            self._out.put(None)
+
+    def _fail(self, error: BaseException) -> None:
+        """The job stops; what is in flight is still recorded."""
+        if self._error is None and not self._is_cut:
+            self._error = error
+        self._work.dispatcher.is_stopped = True
+        self._wake_all()
