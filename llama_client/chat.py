@@ -130,6 +130,8 @@ class CallContext(OfThisProcess):
             request, choices = self._checked(params, stream=stream, form=form)
         if not self.router.has_prices_at_hand(choices):
             await asyncio.to_thread(self.accounting.prices.load_package)
+        if self.cache is not None:
+            await self._identify(self.cache, choices)
         return self._call(request, choices, form)
 
     def answer_at_once(self, params: Mapping[str, Any]) -> ChatCompletion | None:
@@ -141,7 +143,24 @@ class CallContext(OfThisProcess):
 
     async def aanswer_at_once(self, params: Mapping[str, Any]) -> ChatCompletion | None:
         await self.prepare(params.get("model"))
-        return None if _has_parts(params.get("messages")) else self.answer_at_once(params)
+        if (
+            self.cache is None
+            or self.shortcut is None
+            or self.cache_mode != "use"
+            or _has_parts(params.get("messages"))
+        ):
+            return None
+        request, choices = self._checked(params, stream=False, form=None)
+        await self._identify(self.cache, choices)
+        return self.shortcut.answer(request, choices, {**self.tags, **(request.tags or {})})
+
+    async def _identify(self, cache: AnswerCache, choices: Sequence[TargetList]) -> None:
+        """Lets targets look at their files in a thread, at their first call: that of a model may be on a slow disk."""
+        targets = [target for choice in choices for target in choice.targets if target.name not in cache.identified]
+        if targets:
+            import asyncio
+
+            await asyncio.to_thread(cache.identify, targets)
 
     async def prepare(self, model: object) -> None:
         """Finds the default model where one is needed, so that the checks that follow do not block."""

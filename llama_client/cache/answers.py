@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakValueDictionary
 
 import platformdirs
@@ -17,12 +17,13 @@ from llama_client.costs.accounting import Database
 from llama_client.imports import ready
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from llama_client.cache.stored import Stored
     from llama_client.config.schema import Config
     from llama_client.costs.database import Storage
     from llama_client.local_only import ConnectionGuard
+    from llama_client.providers.base import Provider
 
 # Of the answers in memory, which take a little more than their bytes.
 _MEMORY_BYTES = 64 << 20
@@ -31,12 +32,45 @@ _READ_S = 5.0
 _DAY_S = 86_400.0
 
 
+# Programs may make up names of models.
+_MOST_IDENTIFIED = 4096
+
+
+class Named(Protocol):
+    """A target."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def provider(self) -> Provider: ...
+
+    @property
+    def model(self) -> str: ...
+
+
+def identity_of(provider: Provider, model: str) -> str | None:
+    """What answers, beside the request; None: the provider does not tell."""
+    try:
+        # A package's own may be no subclass of `Provider`.
+        identity = getattr(provider, "model_identity", _unknown)(model)
+    except Exception:  # noqa: BLE001 - a package's own may raise anything, and then its answers are not kept
+        return None
+    return identity if isinstance(identity, str) else None
+
+
+def _unknown(model: str) -> None:
+    return None
+
+
 class AnswerCache:
     """Shared by the clients of a process that have the same settings, so that their calls find each other."""
 
     def __init__(self, most_bytes: int, max_age_s: float, store: AnswerStore | None) -> None:
         self.max_age_s = max_age_s
         self.memory = AnswerMemory(min(most_bytes, _MEMORY_BYTES), max_age_s)
+        # Names of targets whose files were looked at.
+        self.identified: set[str] = set()
         self._store = store
         self._users: set[int] = set()
         if store is not None:
@@ -75,6 +109,14 @@ class AnswerCache:
         if self._store is not None:
             self._store.write(key, stored)
         return self.memory.put(key, stored)
+
+    def identify(self, targets: Iterable[Named]) -> None:
+        """Lets targets find out what they are, which some keep."""
+        if len(self.identified) > _MOST_IDENTIFIED:
+            self.identified.clear()
+        for target in targets:
+            identity_of(target.provider, target.model)
+            self.identified.add(target.name)
 
     def enter(self, user: object) -> None:
         self._users.add(id(user))

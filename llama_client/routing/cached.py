@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from llama_client.cache.answers import identity_of
 from llama_client.cache.key import is_whole, key_of, place_of
 from llama_client.cache.memory import Flight, Landing, Looking
 from llama_client.cache.stored import Stored, bytes_of, chunk_of, is_kept
@@ -104,7 +105,7 @@ class CachedCall:
 
     def _placed(self, candidate: Candidate) -> _Place | None:
         request = candidate.request
-        identity = identity_of(candidate)
+        identity = identity_of(candidate.target.provider, candidate.target.model)
         if identity is None or not is_whole(request):
             return None
         place = _Place(identity, key_of(request, place_of(identity, self._namespace, self._values)), request)
@@ -159,7 +160,7 @@ class CachedCall:
         if place is None or place.request is not call.request:
             # What the target refused was left out since.
             place = self._placed(candidate) if candidate.request is call.request else None
-        if place is None or place.identity != identity_of(candidate):
+        if place is None or place.identity != identity_of(candidate.target.provider, call.model):
             return None
         doubts = [each for each in facts.warnings if each not in candidate.warnings and not each.startswith(COST_DOUBT)]
         choices = answer.choices()
@@ -187,14 +188,6 @@ class CachedCall:
 
 def values_of(tags: Mapping[str, str], names: Sequence[str]) -> tuple[str | None, ...]:
     return tuple(tags.get(name) for name in names)
-
-
-def identity_of(candidate: Candidate) -> str | None:
-    """What answers, beside the request; None: the target's provider does not tell."""
-    target = candidate.target
-    tell = getattr(target.provider, "model_identity", None)
-    identity: str | None = None if tell is None else tell(target.model)
-    return identity
 
 
 def pieces_of(chunk: ChatCompletionChunk) -> list[ChatCompletionChunk]:

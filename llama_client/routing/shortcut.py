@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llama_client.cache.answers import identity_of
 from llama_client.cache.key import is_whole, key_of, place_of
 from llama_client.costs.ledger import LedgerEntries
 from llama_client.routing.accumulator import Accumulator
@@ -52,12 +53,9 @@ class Shortcut(NamedTuple):
         if choice.policy != "ordered" or choice.max_price_usd is not None:
             return None
         target = choice.targets[0]
-        tell = getattr(target.provider, "model_identity", None)
-        if tell is None or target.params or not is_whole(request):
-            return None
         started_at = self.clock.monotonic()
-        identity = tell(target.model)
-        if identity is None:
+        identity = identity_of(target.provider, target.model)
+        if identity is None or target.params or not is_whole(request):
             return None
         values = tuple([tags.get(name) for name in self.namespace_tags]) if self.namespace_tags else ()
         stored = self.cache.get(key_of(request, place_of(identity, self.namespace, values)), now := self.clock.wall())

@@ -19,7 +19,7 @@ def key(params: dict[str, Any], *, place: bytes = b"[]", answer_class: type | No
 
 
 def test_neighbours_have_other_keys_and_equal_requests_the_same() -> None:
-    found = keys_of(4_000, seed=1)
+    found = keys_of(2_500, seed=1)
     calls_of(150, 2, found)
     assert found.is_good, found
     assert found.asked > 50
