@@ -59,7 +59,7 @@ def identity_of(provider: Provider, model: str) -> str | None:
     return identity if isinstance(identity, str) else None
 
 
-def _unknown(model: str) -> None:
+def _unknown(_model: str) -> None:
     return None
 
 
