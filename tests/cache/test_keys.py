@@ -59,8 +59,9 @@ def test_a_stream_has_the_key_of_the_whole_answer() -> None:
         ({"stop": ["a,b"]}, {"stop": ["a", "b"]}),
         ({"seed": 1}, {"seed": 2}),
         ({"service_tier": "flex"}, {}),
+        ({"extra_headers": {"X-Model": "a"}}, {"extra_headers": {"X-Model": "b"}}),
     ],
-    ids=["order within", "type", "place", "none within", "list", "comma", "seed", "tier"],
+    ids=["order within", "type", "place", "none within", "list", "comma", "seed", "tier", "headers"],
 )
 def test_what_may_change_an_answer_is_in_the_key(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert key({**_ASKED, **one}) != key({**_ASKED, **other})
