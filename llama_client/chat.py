@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_overloads, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, get_args, get_overloads, overload
 
 from pydantic import BaseModel
 
@@ -17,6 +17,7 @@ from llama_client.streams import AsyncChatStream, ChatStream, OfThisProcess
 from llama_client.types.completion import ChatCompletion, Message
 
 if TYPE_CHECKING:
+    from llama_client.cache.answers import AnswerCache
     from llama_client.config.schema import Config
     from llama_client.costs.accounting import Accounting
     from llama_client.costs.api import CostSource
@@ -26,13 +27,17 @@ if TYPE_CHECKING:
     from llama_client.routing.concurrency import ClosingEvent
     from llama_client.routing.drive import Call
     from llama_client.routing.plan import Backoff
+    from llama_client.routing.recorder import CallRecord
     from llama_client.routing.router import Router
+    from llama_client.routing.shortcut import Shortcut
     from llama_client.routing.targets import TargetList, TargetResolver
     from llama_client.structured import AnswerForm
     from llama_client.telemetry import Instrumentation
     from llama_client.types.report import CostEstimate, TokenCount
     from llama_client.types.request import ChatRequest
 
+# What calls do with the cache: look and keep; keep what is asked anew; neither.
+CacheMode = Literal["use", "refresh", "off"]
 _REPORT = "llama_client.types.report"
 
 T = TypeVar("T")
@@ -98,6 +103,10 @@ class CallContext(OfThisProcess):
     model: str | Sequence[str] | None = None
     timeout: float | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    cache: AnswerCache | None = None
+    cache_mode: CacheMode = "use"
+    # None: each hit has to go the long way.
+    shortcut: Shortcut | None = None
 
     def call(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
         """Checks a call and finds its targets."""
@@ -121,7 +130,37 @@ class CallContext(OfThisProcess):
             request, choices = self._checked(params, stream=stream, form=form)
         if not self.router.has_prices_at_hand(choices):
             await asyncio.to_thread(self.accounting.prices.load_package)
+        if self.cache is not None:
+            await self._identify(self.cache, choices)
         return self._call(request, choices, form)
+
+    def answer_at_once(self, params: Mapping[str, Any]) -> ChatCompletion | None:
+        """The answer of a call, where the cache has it in memory. None: it must be called for, or is not there."""
+        if self.shortcut is None or self.cache_mode != "use":
+            return None
+        request, choices = self._checked(params, stream=False, form=None)
+        return self.shortcut.answer(request, choices, {**self.tags, **(request.tags or {})})
+
+    async def aanswer_at_once(self, params: Mapping[str, Any]) -> ChatCompletion | None:
+        await self.prepare(params.get("model"))
+        if (
+            self.cache is None
+            or self.shortcut is None
+            or self.cache_mode != "use"
+            or _has_parts(params.get("messages"))
+        ):
+            return None
+        request, choices = self._checked(params, stream=False, form=None)
+        await self._identify(self.cache, choices)
+        return self.shortcut.answer(request, choices, {**self.tags, **(request.tags or {})})
+
+    async def _identify(self, cache: AnswerCache, choices: Sequence[TargetList]) -> None:
+        """Lets targets look at their files in a thread, at their first call: that of a model may be on a slow disk."""
+        targets = [target for choice in choices for target in choice.targets if target.name not in cache.identified]
+        if targets:
+            import asyncio
+
+            await asyncio.to_thread(cache.identify, targets)
 
     async def prepare(self, model: object) -> None:
         """Finds the default model where one is needed, so that the checks that follow do not block."""
@@ -219,10 +258,25 @@ class CallContext(OfThisProcess):
         candidates = self.router.candidates(choices, request)
         if reserver is not None:
             record.cover(candidates)
+        if self.cache is not None and self.cache_mode != "off":
+            self._look_up(record, tags, deadline)
         return Call(record, candidates, deadline, rules, self.backoff)
 
+    def _look_up(self, record: CallRecord, tags: Mapping[str, str], deadline: Deadline) -> None:
+        from llama_client.routing.cached import CachedCall, values_of
+
+        assert self.cache is not None
+        table, refreshes = self.config.cache, self.cache_mode == "refresh"
+        values = values_of(tags, table.namespace_tags) if table.namespace_tags else ()
+        record.cached = CachedCall(self.cache, record, table.namespace, values, refreshes, deadline.at)
+
     def with_options(
-        self, *, tags: Mapping[str, str] | None, timeout: float | None, model: str | Sequence[str] | None
+        self,
+        *,
+        tags: Mapping[str, str] | None,
+        timeout: float | None,
+        model: str | Sequence[str] | None,
+        cache: CacheMode | None = None,
     ) -> CallContext:
         """The same with other defaults; None keeps what there is."""
         from llama_client.types.messages import MAX_TIMEOUT_S
@@ -230,8 +284,12 @@ class CallContext(OfThisProcess):
         is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
         if timeout is not None and not (is_number and 0 < timeout <= MAX_TIMEOUT_S):
             raise InvalidRequestError(f"timeout: must be a number of seconds above 0, got {timeout!r}", param="timeout")
+        if cache not in (None, *get_args(CacheMode)):
+            modes = ", ".join(map(repr, get_args(CacheMode)))
+            raise InvalidRequestError(f"cache: must be one of {modes}, got {cache!r}", param="cache")
         return replace(
             self,
+            cache_mode=self.cache_mode if cache is None else cache,
             tags={**self.tags, **checked_tags(tags)},
             timeout=self.timeout if timeout is None else timeout,
             model=self.model if model is None else model,
@@ -451,7 +509,10 @@ class Completions:
             )
             print(reply.choices[0].message.content)
         """
-        call = self._context.call(params, stream=False if stream is None else stream)
+        context = self._context
+        if context.shortcut is not None and not stream and (found := context.answer_at_once(params)) is not None:
+            return found
+        call = context.call(params, stream=False if stream is None else stream)
         with call.record.held() as held:
             try:
                 opened = call.drive()
@@ -679,7 +740,10 @@ class AsyncCompletions:
     @runs_overloads
     async def create(self, *, stream: bool | None = None, **params: Any) -> ChatCompletion | AsyncChatStream:
         """`Completions.create`, awaited. Cancelling the task stops the model."""
-        call = await self._context.acall(params, stream=False if stream is None else stream)
+        context = self._context
+        if context.shortcut is not None and not stream and (found := await context.aanswer_at_once(params)) is not None:
+            return found
+        call = await context.acall(params, stream=False if stream is None else stream)
         with call.record.held() as held:
             try:
                 opened = await call.adrive()

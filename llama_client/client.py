@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
 
-from llama_client.chat import AsyncChat, CallContext, Chat, DefaultModel, asked, checked_tags, runs
+from llama_client.chat import AsyncChat, CacheMode, CallContext, Chat, DefaultModel, asked, checked_tags, runs
 from llama_client.clock import Clock, EventLoop, running_loop
 from llama_client.errors import ConfigError
 from llama_client.imports import ready
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from llama_client.bulk.api import AsyncBulk, Bulk
     from llama_client.bulk.receipt import BulkProgress
+    from llama_client.cache.answers import AnswerCache
     from llama_client.config.load import Source
     from llama_client.config.schema import Config
     from llama_client.costs.accounting import Accounting
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from llama_client.providers.http.interceptor import Interceptor
     from llama_client.providers.registry import Providers
     from llama_client.routing.billing import Reserver
+    from llama_client.routing.shortcut import Shortcut
     from llama_client.telemetry import Instrumentation
     from llama_client.types.report import CostEstimate, TokenCount
 
@@ -236,6 +238,7 @@ class _BaseClient(OfThisProcess):
         tags: Mapping[str, str] | None = None,
         timeout: float | None = None,
         model: str | Sequence[str] | None = None,
+        cache: CacheMode | None = None,
     ) -> Self:
         """A view with other defaults that shares everything else, loaded models included.
 
@@ -243,12 +246,17 @@ class _BaseClient(OfThisProcess):
             tags: Further labels of its calls.
             timeout: Seconds for each call; for a stream, until its first content.
             model: What a call asks where it names no model.
+            cache: What its calls do with the cache, where `[cache]` is on: `use`; `refresh`: ask anew, and keep the
+                new answer; `off`: neither look nor keep.
+
+        Raises:
+            InvalidRequestError: An option is wrong.
 
         Example:
             mine = client.with_options(tags={"user": "ann"}, timeout=20)
             print(mine.ask("Why do llamas hum?").text)
         """
-        return self._of(self._context.with_options(tags=tags, timeout=timeout, model=model))
+        return self._of(self._context.with_options(tags=tags, timeout=timeout, model=model, cache=cache))
 
     @classmethod
     def _context_of(
@@ -282,6 +290,8 @@ class _BaseClient(OfThisProcess):
         seams, store = _with_cassette(cls._seams), ModelStore.of_user()
         if seams.ledger_url is not None:
             config = _with_ledger(config, seams.ledger_url)
+        if seams.interceptor is not None and config.cache.enabled:
+            config = _with_cache_of_tests(config, plays=seams.interceptor.plays)
         clock = seams.clock or Clock(sleep=closing.sleep, asleep=closing.asleep)
         providers = Providers(
             config,
@@ -293,9 +303,10 @@ class _BaseClient(OfThisProcess):
             interceptor=seams.interceptor,
         )
         chance, calendar = seams.random(), Calendar(config.timezone)
-        database = Database(config, providers.guard)
+        database = Database.of_ledger(config, providers.guard)
         accounting = open_accounting(config, calendar, clock=clock, sellers=providers, database=database)
         router = Router(HealthRegistry(config, clock), accounting.prices, clock, providers.context_tokens, chance)
+        cache = _cache(config, providers, clock, closing)
         return CallContext(
             config,
             providers,
@@ -315,6 +326,8 @@ class _BaseClient(OfThisProcess):
                 lambda running: default_model(config, providers, store, running, only_provider=only_provider),
             ),
             tags=checked_tags(tags),
+            cache=cache,
+            shortcut=_shortcut(config, cache, accounting, clock),
         )
 
     @classmethod
@@ -349,6 +362,40 @@ def _with_ledger(config: Config, url: str) -> Config:
     if config.ledger.url.get_secret_value().startswith("sqlite:///"):
         return config
     return config.model_copy(update={"ledger": config.ledger.model_copy(update={"url": SecretStr(url)})})
+
+
+def _with_cache_of_tests(config: Config, *, plays: bool) -> Config:
+    """The same with a cache in which no answer that is played is taken for a real one, nor a real one played."""
+    from pydantic import SecretStr
+
+    changed: dict[str, object] = {"namespace": f"\0played {config.cache.namespace}"}
+    if not plays:
+        # What is recorded is asked for.
+        changed["enabled"] = False
+    elif not config.cache.url.get_secret_value().startswith("sqlite:///"):
+        changed["url"] = SecretStr("memory")
+    return config.model_copy(update={"cache": config.cache.model_copy(update=changed)})
+
+
+def _cache(config: Config, providers: Providers, clock: Clock, user: object) -> AnswerCache | None:
+    if not config.cache.enabled:
+        return None
+    ready("llama_client.cache.answers", "llama_client.routing.cached", "llama_client.routing.shortcut")
+    from llama_client.cache.answers import open_cache
+
+    cache = open_cache(config, providers.guard, clock.wall)
+    if cache is not None:
+        cache.enter(user)
+    return cache
+
+
+def _shortcut(config: Config, cache: AnswerCache | None, accounting: Accounting, clock: Clock) -> Shortcut | None:
+    # Spans, and the rules of `local_only`, belong to attempts.
+    if cache is None or config.telemetry.enabled or config.local_only:
+        return None
+    from llama_client.routing.shortcut import Shortcut
+
+    return Shortcut(cache, accounting, clock, config.cache.namespace, config.cache.namespace_tags)
 
 
 def _reserver(accounting: Accounting, providers: Providers) -> Reserver | None:
@@ -632,6 +679,8 @@ class LlamaClient(_BaseClient):
         """Ends running calls and frees every model that no other client uses. Further calls are errors."""
         with ExitStack() as stack:
             stack.callback(self._context.accounting.close)
+            if self._context.cache is not None:
+                stack.callback(self._context.cache.close, self._context.closing)
             stack.callback(self._context.router.health.close)
             stack.callback(self._context.providers.close)
             self._context.closing.set()
@@ -778,6 +827,10 @@ class AsyncLlamaClient(_BaseClient):
         self._context.closing.set()
         await self._context.providers.aclose()
         self._context.router.health.close()
+        if self._context.cache is not None:
+            import asyncio
+
+            await asyncio.to_thread(self._context.cache.close, self._context.closing)
         await self._context.accounting.aclose()
 
     async def __aenter__(self) -> Self:

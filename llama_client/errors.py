@@ -47,7 +47,16 @@ if TYPE_CHECKING:
     from llama_client.types.completion import Attempt, ChatCompletion
 
 LocalOnlyRule = Literal[
-    "connection", "proxy", "remote_image", "cloud_model", "http_client", "key_command", "ledger", "pull", "redirect"
+    "connection",
+    "proxy",
+    "remote_image",
+    "cloud_model",
+    "http_client",
+    "key_command",
+    "ledger",
+    "pull",
+    "redirect",
+    "cache",
 ]
 """The rules of `local_only`, by stable names: see `LocalOnlyError`."""
 ConfigErrorReason = Literal["missing", "unreadable", "wrong"]
@@ -170,6 +179,7 @@ class LocalOnlyError(LlamaClientError):
             `http_client`: the caller's own HTTP client, whose connections cannot be checked.
             `key_command`: a provider's `api_key_command`, for the same reason.
             `ledger`: a database on another machine.
+            `cache`: the same for the database of `[cache]`.
             `pull`: a model that would have to be downloaded.
             `redirect`: a server's redirect, to any address.
         source: What switched `local_only` on: `local_only=True` (the argument), `LLAMA_CLIENT_LOCAL_ONLY` (the

@@ -52,6 +52,11 @@ class _OpenStream(ABC, Generic[Chunks]):
         self.is_ended = True
         self.record.cancelled(self.attempt)
 
+    @property
+    @abstractmethod
+    def is_being_read(self) -> bool:
+        """Whether its reader waits for a chunk."""
+
     @abstractmethod
     def end(self) -> None:
         """Called by the reaper, in its thread."""
@@ -120,7 +125,7 @@ class _Stream(OfThisProcess, Generic[Chunks]):
         self._open.is_ended = True
         completion = self._record.won(attempt)
         # Else it was closed by other code first.
-        if attempt.outcome == "ok":
+        if attempt.outcome in ("ok", "cached"):
             self._completion = completion
         return None
 
@@ -171,6 +176,10 @@ class _OpenChatStream(_OpenStream[SyncChunks]):
     def __init__(self, opened: OpenedStream[SyncChunks], call: Call) -> None:
         self.reading = threading.Lock()
         super().__init__(opened, call)
+
+    @property
+    def is_being_read(self) -> bool:
+        return self.reading.locked()
 
     def end(self) -> None:
         self.cancel()
@@ -279,6 +288,8 @@ class ChatStream(_Stream[SyncChunks]):
 
 
 class _AsyncOpenChatStream(_OpenStream[AsyncChunks]):
+    is_being_read = False
+
     def end(self) -> None:
         # The event loop closes the generator, once nothing refers to it.
         self.cancel()
@@ -291,7 +302,6 @@ class AsyncChatStream(_Stream[AsyncChunks]):
     """
 
     _open: _AsyncOpenChatStream
-    _reading = False
 
     def __init__(self, opened: OpenedStream[AsyncChunks], call: Call, held: HeldCall) -> None:
         self._open = _AsyncOpenChatStream(opened, call)
@@ -301,9 +311,10 @@ class AsyncChatStream(_Stream[AsyncChunks]):
         return self
 
     async def __anext__(self) -> ChatCompletionChunk:
-        if self._reading:
+        stream = self._open
+        if stream.is_being_read:
             raise InvalidRequestError("another task is reading this stream")
-        self._reading = True
+        stream.is_being_read = True
         try:
             return await self._read()
         except GeneratorExit:
@@ -311,13 +322,13 @@ class AsyncChatStream(_Stream[AsyncChunks]):
             raise
         except BaseException:
             # The end, a failure, or such as CancelledError; a stream that has ended stays as it is.
-            self._open.cancel()
+            stream.cancel()
             # Of a target that was to continue the answer.
             self._record.end_attempts()
             self._record.release()
             raise
         finally:
-            self._reading = False
+            stream.is_being_read = False
 
     async def _read(self) -> ChatCompletionChunk:
         stream = self._open
@@ -368,7 +379,7 @@ class AsyncChatStream(_Stream[AsyncChunks]):
         stream = self._open
         if not stream.is_ended:
             await self._cancelled()
-        if self._reading:
+        if stream.is_being_read:
             # Wakes the reader that waits for a chunk; it finds the stream ended and closes it.
             self._record.stop()
         else:

@@ -86,6 +86,7 @@ def _attempt_attributes(attempt: Attempt, number: int, *, streams: bool) -> Attr
             "gen_ai.usage.cache_creation.input_tokens": usage.cache_write_tokens,
             "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens,
             _COST_STATUS: None if cost is None else cost.status,
+            "llama_client.cache.saved_usd": None if attempt.saved_usd is None else float(attempt.saved_usd),
             "llama_client.cost.usd": None if cost is None or cost.usd is None else float(cost.usd),
         }
     )
@@ -214,6 +215,11 @@ class Instrumentation:
             "operation.time_to_first_chunk", "s", "From the start of a stream to its first content."
         )
         self._next_chunk = histogram("operation.time_per_output_chunk", "s", "From one chunk of a stream to the next.")
+        self._saved = meter.create_counter(
+            "llama_client.cache.saved",
+            "{USD}",
+            "What answers from the cache had cost when they were made, where known.",
+        )
         self._cost = meter.create_counter("llama_client.cost", "{USD}", "Cost of attempts, where known.")
 
     def start_span(self, call: ProviderCall, route: str | None) -> AttemptSpan | None:
@@ -237,6 +243,11 @@ class Instrumentation:
     def measure(self, span: Span, attempt: Attempt, labels: Attributes, gaps_s: Sequence[float] | None) -> None:
         # Links a metric's exemplars to the attempt's span, not to the caller's.
         context = self._trace.set_span_in_context(span)
+        if attempt.outcome == "cached":
+            # No time or token of the target's.
+            if attempt.saved_usd is not None:
+                self._saved.add(float(attempt.saved_usd), labels, context)
+            return
         if attempt.latency_s is not None:
             self._duration.record(attempt.latency_s, labels, context)
         if gaps_s is not None and attempt.ttft_s is not None:

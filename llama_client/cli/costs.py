@@ -159,6 +159,11 @@ def _show(
     if report.groups:
         calls = f"{report.calls:,} call{'s' * (report.calls != 1)}"
         lines = [f"{shown(report.total_usd)} spent in {calls}{_since(report)}.", _unpriced(report)]
+    if report.cached_calls:
+        were = "call was" if report.cached_calls == 1 else "calls were"
+        lines.append(
+            f"{report.cached_calls:,} {were} answered from the cache; the answers had cost {shown(report.saved_usd)}."
+        )
     if report.unrecorded_calls:
         were = "call was" if report.unrecorded_calls == 1 else "calls were"
         lines.append(f"{report.unrecorded_calls:,} {were} not recorded, or not completely, and not included above.")

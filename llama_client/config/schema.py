@@ -24,6 +24,7 @@ from llama_client.catalog.catalog import ABILITIES, UserRow
 from llama_client.config.provider_tables import GgufConfig, OllamaConfig, PluginConfig, ServiceConfig
 from llama_client.config.tables import (
     BudgetTable,
+    CacheConfig,
     ConfigTable,
     HttpConfig,
     LedgerTable,
@@ -165,6 +166,7 @@ class Config(ConfigTable):
         prices: The user's own prices.
         ledger: Where each attempt is recorded.
         budgets: Limits on spending.
+        cache: Answers that are kept.
         telemetry: OpenTelemetry's spans and metrics.
         crossover: Models, GPUs and rents beyond the package's own.
         privacy: Exceptions from `local_only`.
@@ -181,6 +183,7 @@ class Config(ConfigTable):
     prices: tuple[PriceRow, ...] = ()
     ledger: LedgerTable = LedgerTable()
     budgets: tuple[BudgetTable, ...] = ()
+    cache: CacheConfig = CacheConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     crossover: CrossoverConfig = CrossoverConfig()
     privacy: PrivacyConfig = PrivacyConfig()

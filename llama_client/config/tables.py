@@ -133,7 +133,7 @@ def _ledger_url(value: object, info: ValidationInfo) -> object:
     if text.startswith(_SQLITE_FILE):
         path = text.removeprefix(_SQLITE_FILE)
         if path == ":memory:":
-            raise broken_rule("", "must be 'memory' for a ledger that is in no file")
+            raise broken_rule("", "must be 'memory' for what is in no file")
         if not path.strip() or "\0" in path:
             raise broken_rule("", "must name a file after 'sqlite:///'")
         text = f"{_SQLITE_FILE}{_absolute(Path(path), info)}"
@@ -203,6 +203,28 @@ class BudgetTable(ConfigTable):
             value: The tag's value, if the scope is a tag.
         """
         return f"{self.scope}{'' if value is None else f'={value}'} {_WORDS[self.window]}"
+
+
+class CacheConfig(ConfigTable):
+    """Answers that are kept, so that the same request to the same model is not asked again.
+
+    Attributes:
+        enabled: Whether answers are kept, and looked for. They are kept in the clear.
+        url: `sqlite` (a file in the user's cache folder), `sqlite:///path`, `postgresql://user:password@host/name` or
+            `memory` (of one client, and gone when it closes).
+        namespace: Answers of another namespace are not found.
+        namespace_tags: The names of tags whose values belong to the namespace: calls with other values of them find
+            none of each other's answers.
+        max_age_days: Older answers are not used, and deleted.
+        max_mib: The size of all answers in MiB; beyond it the oldest are deleted.
+    """
+
+    enabled: StrictBool = False
+    url: Annotated[SecretStr, BeforeValidator(_ledger_url)] = SecretStr("sqlite")
+    namespace: StrictStr = ""
+    namespace_tags: tuple[Name, ...] = ()
+    max_age_days: Annotated[float, Field(strict=True, gt=0, le=36_500, allow_inf_nan=False)] = 30.0
+    max_mib: Annotated[int, Field(strict=True, ge=1, le=1 << 20)] = 512
 
 
 class TelemetryConfig(ConfigTable):

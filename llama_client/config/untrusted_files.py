@@ -30,6 +30,7 @@ def refusals(values: object, folder: Path, overrides: Table) -> Iterator[Problem
     # rows of the user's own ledger, or make exceptions from the user's own `local_only`.
     values = _table(values)
     yield from _of_ledger(_table(values.get("ledger")), folder, _table(overrides.get("ledger")))
+    yield from _of_cache(_table(values.get("cache")), folder, _table(overrides.get("cache")))
     yield from _of_privacy(_table(values.get("privacy")), overrides)
     by_name = {plain_name(name): table for name, table in _table(overrides.get("providers")).items()}
     for name, table in _table(values.get("providers")).items():
@@ -58,6 +59,20 @@ def _of_ledger(ledger: Table, folder: Path, users: Table) -> Iterator[Problem]:
         return
     if not (url.startswith("sqlite:///") and _is_inside(url.removeprefix("sqlite:///"), folder)):
         yield _refused("ledger.url", "only name a file beside or below itself; ")
+
+
+def _of_cache(cache: Table, folder: Path, users: Table) -> Iterator[Problem]:
+    # A cache elsewhere would get every answer; the user's own would lose what is too much or too old for this file.
+    url = cache.get("url", "sqlite")
+    if url == "sqlite" or "url" in users:
+        for key in ("max_age_days", "max_mib"):
+            if key in cache and key not in users:
+                rule = 'set this only for a cache beside or below itself, as with cache.url = "sqlite:///answers.db"; '
+                yield _refused(f"cache.{key}", rule)
+    if url in ("sqlite", "memory") or not isinstance(url, str):
+        return
+    if not (url.startswith("sqlite:///") and _is_inside(url.removeprefix("sqlite:///"), folder)):
+        yield _refused("cache.url", "only name a file beside or below itself; ")
 
 
 def _of_privacy(privacy: Table, overrides: Table) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import platformdirs
@@ -21,6 +21,8 @@ from llama_client.process import at_fork
 from llama_client.reaper import Reaper
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from llama_client.clock import Clock
     from llama_client.config.schema import Config
     from llama_client.costs.budgets import Budgets
@@ -104,34 +106,45 @@ _CONNECT_TIMEOUT_S = 5
 
 
 class Database:
-    """The database that a configuration names, reached through the connection guard."""
+    """A database that a configuration names, reached through the connection guard.
 
-    def __init__(self, config: Config, guard: ConnectionGuard) -> None:
-        self._secret_url = config.ledger.url
-        self._guard = guard
-        url = self._url
+    `rule` is the table that names it, and what `local_only` calls it; `file` the one that `sqlite` means.
+    """
+
+    def __init__(
+        self, url: SecretStr, guard: ConnectionGuard, *, rule: Literal["ledger", "cache"], file: Path, is_used: bool
+    ) -> None:
+        self._secret_url = url
+        self._guard, self._rule = guard, rule
+        text = self._url
         self._memory: MemoryDatabase | None = None
-        if url == "memory":
+        if text == "memory":
             from llama_client.costs.memory_database import MemoryDatabase
 
             self._memory = MemoryDatabase()
-        self._file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
-        if url == "sqlite":
-            self._file = platformdirs.user_data_path("llama-client", appauthor=False) / "ledger.db"
-        parts = urlsplit(url)
+        self._file = Path(text.removeprefix("sqlite:///")) if text.startswith("sqlite:///") else None
+        if text == "sqlite":
+            self._file = file
+        parts = urlsplit(text)
         # As libpq reads it. None: it is SQLite, or the URL names no host.
         self.host = unquote(parts.hostname) if self._is_postgres and parts.hostname is not None else None
         # Without the password.
-        self.name = url if self._file is None else f"sqlite:///{self._file}"
+        self.name = text if self._file is None else f"sqlite:///{self._file}"
         if self._is_postgres:
             self.name = f"postgresql://{parts.hostname or ''}{parts.path}"
-        if self._is_postgres and (config.ledger.enabled or config.budgets):
+        if self._is_postgres and is_used:
             if find_spec("psycopg") is None:
                 raise MissingExtraError(
-                    'ledger.url is a PostgreSQL database, which needs psycopg: pip install "llama-client[postgres]"',
+                    f'{rule}.url is a PostgreSQL database, which needs psycopg: pip install "llama-client[postgres]"',
                     extra="postgres",
                 )
             self._allowed_host()
+
+    @classmethod
+    def of_ledger(cls, config: Config, guard: ConnectionGuard) -> Database:
+        file = platformdirs.user_data_path("llama-client", appauthor=False) / "ledger.db"
+        is_used = config.ledger.enabled or bool(config.budgets)
+        return cls(config.ledger.url, guard, rule="ledger", file=file, is_used=is_used)
 
     @property
     def _url(self) -> str:
@@ -185,7 +198,7 @@ class Database:
         pinned: dict[str, Any] = {}
         host = self._allowed_host()
         if host is not None:
-            addresses = self._guard.addresses(host, urlsplit(self._url).port or _PORT, rule="ledger")
+            addresses = self._guard.addresses(host, urlsplit(self._url).port or _PORT, rule=self._rule)
             # Connects to the addresses that were checked, each in turn. GSSAPI is off: Kerberos would first connect to
             # a server of its own.
             hosts = ",".join([host] * len(addresses))
@@ -199,8 +212,8 @@ class Database:
         parts = urlsplit(self._url)
         query = unquote(parts.query)
         if not self.host or "host" in query or "service" in query or "," in unquote(parts.netloc):
-            what = "a ledger address that does not name one host, as postgresql://user@localhost/name does (ledger.url)"
-            self._guard.refuse("ledger", what)
+            where, rule = "postgresql://user@localhost/name", self._rule
+            self._guard.refuse(rule, f"a {rule} address that does not name one host, as {where} does ({rule}.url)")
         assert self.host is not None
-        self._guard.require_allowed(self.host, rule="ledger")
+        self._guard.require_allowed(self.host, rule=self._rule)
         return self.host

@@ -22,7 +22,7 @@ from sqlalchemy.pool import NullPool
 # How long SQLite waits for another process's transaction, and PostgreSQL for a connection.
 _BUSY_S = 5.0
 _POLL_S = 0.01
-_READS_ONLY = "llama_client_reads_only"
+READS_ONLY = "llama_client_reads_only"
 # PostgreSQL's advisory lock: of processes that open a database at once, one migrates it.
 _MIGRATION_LOCK = 0x6C6C616D61
 
@@ -70,6 +70,8 @@ attempts = sa.Table(
     *_columns(sa.Text, "cost_status", "cost_source", "price_effective_from", nullable=True),
     *_columns(sa.BigInteger, "latency_us", "ttft_us", nullable=True),
     sa.Column("counts", sa.Integer, nullable=False),
+    # What an answer from the cache had cost when it was made; versions before 3 write None.
+    sa.Column("saved_usd_pico", sa.BigInteger),
     # Every column that a report sums, in order of time, so that a report reads the index alone.
     sa.Index(
         "llama_client_attempts_by_time", "at_us", "label_id", "counts", "usd_pico", "input_tokens", "output_tokens"
@@ -176,6 +178,7 @@ _MIGRATIONS: tuple[Sequence[_Migration], ...] = (
             id TEXT NOT NULL, budget TEXT NOT NULL, window_start BIGINT NOT NULL, pico BIGINT NOT NULL,
             at BIGINT NOT NULL, PRIMARY KEY (id, budget))""",
     ),
+    ("ALTER TABLE llama_client_attempts ADD COLUMN saved_usd_pico BIGINT",),
 )
 SCHEMA_VERSION = 1 + len(_MIGRATIONS)
 # A version that only adds tables and columns is still read and written by older programs. One that changes what exists
@@ -258,23 +261,27 @@ class Storage:
             if self._engine is None:
                 engine = self._new_engine()
                 with engine.connect() as connection:
-                    # Read first, so that it waits for no writer where there is nothing to migrate.
-                    with connection.execution_options(**{_READS_ONLY: True}).begin():
-                        found = read_version(connection)
-                    if found is None or found[0] != 1 + len(_MIGRATIONS):
-                        try:
-                            notes = _migrate(connection.execution_options(**{_READS_ONLY: False}))
-                        except sa.exc.DBAPIError:
-                            # A database that may only be read is read as it is.
-                            if not reads_only or found is None:
-                                raise
-                            notes = []
-                        for note in notes:
-                            _log.warning("ledger %s: %s", self.place.name, note)
+                    self._bring_up_to_date(connection, reads_only=reads_only)
                 self._engine = engine
                 self._inode = self.place.inode()
             with self._engine.connect() as connection:
-                yield connection.execution_options(**{_READS_ONLY: reads_only})
+                yield connection.execution_options(**{READS_ONLY: reads_only})
+
+    def _bring_up_to_date(self, connection: Connection, *, reads_only: bool) -> None:
+        # Read first, so that it waits for no writer where there is nothing to migrate.
+        with connection.execution_options(**{READS_ONLY: True}).begin():
+            found = read_version(connection)
+        if found is not None and found[0] == 1 + len(_MIGRATIONS):
+            return
+        try:
+            notes = _migrate(connection.execution_options(**{READS_ONLY: False}))
+        except sa.exc.DBAPIError:
+            # A database that may only be read is read as it is.
+            if not reads_only or found is None:
+                raise
+            notes = []
+        for note in notes:
+            _log.warning("ledger %s: %s", self.place.name, note)
 
     def require_same_file(self) -> None:
         """Refuses to write to a deleted file while other processes use the one in its place."""
@@ -304,7 +311,7 @@ class Storage:
 
         def begin(connection: Connection) -> None:
             # A deferred transaction that reads first fails at its first write where another one wrote in between.
-            reads_only = connection.get_execution_options().get(_READS_ONLY, False)
+            reads_only = connection.get_execution_options().get(READS_ONLY, False)
             connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
 
         if self.place.is_sqlite:

@@ -35,8 +35,11 @@ if TYPE_CHECKING:
     from llama_client.types.completion import Attempt
 
 # Bits of a row's `counts`, so that a report only has to add: the row is the first of its call, the first of the call
-# for its provider, and for its target; the same among rows of unknown cost; and the attempt failed.
-CALL, PROVIDER, TARGET, UNPRICED_CALL, UNPRICED_PROVIDER, UNPRICED_TARGET, ERROR = (1 << bit for bit in range(7))
+# for its provider, and for its target; the same among rows of unknown cost; the attempt failed; its answer is from the
+# cache.
+CALL, PROVIDER, TARGET, UNPRICED_CALL, UNPRICED_PROVIDER, UNPRICED_TARGET, ERROR, CACHED = (
+    1 << bit for bit in range(8)
+)
 # What determines a label, hashable.
 LabelKey = tuple[str | None, str, str, tuple[tuple[str, str], ...]]
 # Integers of the databases have 64 bits; no plausible count exceeds this.
@@ -114,7 +117,8 @@ def _values(
         )
     )
     first = (round(at * 1e6), request_id, number, attempt.outcome, attempt.error, attempt.http_status)
-    return (*first, *numbers, *basis, *times_us, counts)
+    saved = None if attempt.saved_usd is None else _bounded((to_pico(attempt.saved_usd),))[0]
+    return (*first, *numbers, *basis, *times_us, counts, saved)
 
 
 def _storable(text: str) -> str:
@@ -402,6 +406,8 @@ class LedgerEntries:
         target = attempt.target
         provider, _, model = target.partition("/")
         counts = ERROR if attempt.outcome in ("error", "interrupted") else 0
+        if attempt.outcome == "cached":
+            counts |= CACHED
         firsts = [("", CALL)]
         if attempt.outcome != "skipped":
             # A skipped target has no call.

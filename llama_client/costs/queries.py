@@ -12,7 +12,16 @@ from sqlalchemy import Select, and_, func, literal, not_, select
 from sqlalchemy.exc import OperationalError
 
 from llama_client.costs.database import attempts, labels, spending, unrecorded
-from llama_client.costs.ledger import CALL, ERROR, PROVIDER, TARGET, UNPRICED_CALL, UNPRICED_PROVIDER, UNPRICED_TARGET
+from llama_client.costs.ledger import (
+    CACHED,
+    CALL,
+    ERROR,
+    PROVIDER,
+    TARGET,
+    UNPRICED_CALL,
+    UNPRICED_PROVIDER,
+    UNPRICED_TARGET,
+)
 from llama_client.costs.money import CALENDAR_WINDOWS, from_pico
 from llama_client.types.report import (
     BENCH_TAG,
@@ -39,8 +48,9 @@ _HALF = 1_000_000
 # The bits of `counts` that count a call and an unpriced call, where a call may have attempts in several groups.
 _LEVELS = {"provider": (PROVIDER, UNPRICED_PROVIDER), "target": (TARGET, UNPRICED_TARGET)}
 _WHOLE = (CALL, UNPRICED_CALL)
-# Calls, unpriced calls, errors, the upper and lower half of pico-dollars, input tokens, output tokens.
-_SUMS = 7
+# Calls, unpriced calls, errors, the upper and lower half of pico-dollars, input tokens, output tokens, answers from the
+# cache, and the pico-dollars that these had cost.
+_SUMS = 9
 _HOUR_US = 3600 * _US
 _HOURS_A_DAY = 24
 # As long as the ledger keeps rows by default; it bounds the memory for the hours.
@@ -65,6 +75,8 @@ class Reports:
             calls=whole.calls,
             unpriced_calls=whole.unpriced_calls,
             unrecorded_calls=unrecorded_calls(self._connection, since),
+            cached_calls=whole.cached_calls,
+            saved_usd=whole.saved_usd,
             groups=[_group(key, sums) for key, sums in groups.items()] if by == "day" else _ranked(groups),
         )
 
@@ -158,13 +170,22 @@ class Reports:
             within = _within(start, end)
             [(*row, rows)] = self._summed(lambda usd: select(*_columns(_WHOLE, usd), func.count()), within)
             if rows:
-                yield day.isoformat(), row, row[:2]
+                saved = sum(self._saved(within).values()) if row[-1] else 0
+                yield day.isoformat(), [*row, saved], row[:2]
 
     def _sums_by_label(self, start_us: int | None, end_us: int | None, by: str) -> Sequence[Any]:
         bits, label_id, whole = _LEVELS.get(by, _WHOLE), attempts.c.label_id, [_count(bit) for bit in _WHOLE]
-        return self._summed(
-            lambda usd: select(label_id, *_columns(bits, usd), *whole).group_by(label_id), _within(start_us, end_us)
-        )
+        within = _within(start_us, end_us)
+        rows = self._summed(lambda usd: select(label_id, *_columns(bits, usd), *whole).group_by(label_id), within)
+        # Not in the index that the others are read from, and mostly there is none.
+        saved = self._saved(within) if any(row[-len(whole) - 1] for row in rows) else {}
+        return [(*row[: -len(whole)], saved.get(row[0], 0), *row[-len(whole) :]) for row in rows]
+
+    def _saved(self, within: Sequence[ColumnElement[bool]]) -> dict[int, int]:
+        """By label, what the answers from the cache had cost."""
+        is_cached = attempts.c.counts.op("&")(CACHED) != 0
+        query = select(attempts.c.label_id, func.sum(attempts.c.saved_usd_pico)).where(*within, is_cached)
+        return {row[0]: int(row[1] or 0) for row in self._connection.execute(query.group_by(attempts.c.label_id))}
 
     def _summed(
         self, query: Callable[[Sequence[Any]], Select[Any]], where: Sequence[ColumnElement[bool]]
@@ -202,7 +223,7 @@ def _add(sums: list[int], row: Sequence[Any]) -> None:
 
 
 def _group(key: str, sums: Sequence[int]) -> CostGroup:
-    calls, unpriced, errors, upper, lower, input_tokens, output_tokens = sums
+    calls, unpriced, errors, upper, lower, input_tokens, output_tokens, cached, saved = sums
     return CostGroup(
         key=key,
         calls=calls,
@@ -211,6 +232,8 @@ def _group(key: str, sums: Sequence[int]) -> CostGroup:
         usd=from_pico(upper * _HALF + lower),
         unpriced_calls=unpriced,
         errors=errors,
+        cached_calls=cached,
+        saved_usd=from_pico(saved),
     )
 
 
@@ -224,7 +247,7 @@ def _ranked(groups: Mapping[str, Sequence[int]]) -> list[CostGroup]:
 def _columns(bits: tuple[int, int], usd: Sequence[Any]) -> list[Any]:
     calls, unpriced = bits
     tokens = (func.sum(attempts.c.input_tokens), func.sum(attempts.c.output_tokens))
-    return [_count(calls), _count(unpriced), _count(ERROR), *usd, *tokens]
+    return [_count(calls), _count(unpriced), _count(ERROR), *usd, *tokens, _count(CACHED)]
 
 
 def _count(bit: int) -> Any:

@@ -46,7 +46,7 @@ _EXHAUSTED = {
 def ledger_file(config: Config, guard: ConnectionGuard, *, load: bool = False) -> Path | None:
     """The path of the ledger's file, whether it exists or not; None: no ledger, or none in a file."""
     try:
-        place = Database(config, guard).place() if config.ledger.enabled or config.budgets else None
+        place = Database.of_ledger(config, guard).place() if config.ledger.enabled or config.budgets else None
     except LlamaClientError:
         return None
     if place is not None and load and (place.file is None or place.file.is_file()):
@@ -63,7 +63,7 @@ def examine_ledger(config: Config, guard: ConnectionGuard, clock: Clock, *, offl
         message = "switched off (ledger.enabled = false): no call is recorded"
         return [Finding("ledger", "money", "ledger", "info", message)]
     try:
-        database = Database(config, guard)
+        database = Database.of_ledger(config, guard)
     except LlamaClientError as error:
         return [_unusable("ledger", error)]
     if database.is_in_memory:

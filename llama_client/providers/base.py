@@ -226,6 +226,17 @@ class Provider(Protocol):
         """
         return False
 
+    def model_identity(self, model: str) -> str | None:
+        """What the answers of a model depend on beside the request, as a text: the key of `[cache]` has a digest of it.
+
+        The address, the model's id, its file, options that are sent with every request. None: that is unknown, and
+        answers are not kept. Asked with every call where the cache is on, without I/O beyond a look at local files.
+
+        Args:
+            model: The provider's own model id.
+        """
+        return None
+
     def counts_tokens(self, model: str) -> bool:
         """Whether `count_tokens` can tell the number of a prompt's tokens now, which takes it a moment.
 

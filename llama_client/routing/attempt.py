@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llama_client.clock import Clock
 from llama_client.errors import GenerationFailedError, InvalidResponseError, LlamaClientError
@@ -17,6 +17,7 @@ from llama_client.routing.repetition import BeganAnewError, Repetition
 from llama_client.types.completion import ChatCompletionChunk, Source, SyncChunks
 
 if TYPE_CHECKING:
+    from llama_client.cache.stored import Stored
     from llama_client.costs.bills import MachineUse, Tokens
     from llama_client.structured import AnswerForm
     from llama_client.telemetry import AttemptSpan
@@ -105,6 +106,14 @@ def require_plain(facts: AttemptFacts) -> None:
         facts.bodies = list(facts.bodies or ())
 
 
+class Hit(NamedTuple):
+    """An answer from the cache: the chunks that its attempt has got, and the others."""
+
+    attempt: RunningAttempt
+    arrived: list[ChatCompletionChunk]
+    rest: list[ChatCompletionChunk]
+
+
 class RunningAttempt:
     def __init__(self, step: Try, call: ProviderCall, clock: Clock, form: AnswerForm | None) -> None:
         self.candidate = step.candidate
@@ -118,6 +127,8 @@ class RunningAttempt:
         # Of one in a task of its own, from any thread.
         self.cancel_task: Callable[[], object] | None = None
         self.span: AttemptSpan | None = None
+        # Of one whose answer is from the cache.
+        self.stored: Stored | None = None
         self.call = call
         self.facts = call.facts
         # Set where an `AnswerForm` has parsed them.

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from llama_client.types.request import ChatRequest
 
 
+# How a warning begins that is about the price, and not about the answer.
+COST_DOUBT = "cost: "
+
+
 @dataclass(slots=True, eq=False)
 class Billing:
     _prices: PriceBook
@@ -45,6 +49,9 @@ class Billing:
         self, attempt: RunningAttempt, outcome: AttemptOutcome, error: LlamaClientError | None
     ) -> tuple[Tokens | None, Cost | None]:
         """The tokens charged for and their cost, if any. Ends the machine's time."""
+        if attempt.stored is not None:
+            cost = self._charged[attempt] = nothing_charged("cache")
+            return None, cost
         use = attempt.machine_use
         machine_s = use.end(self._clock.monotonic()) if use is not None else 0.0
         if not attempt.facts.sent:
@@ -64,7 +71,7 @@ class Billing:
         if charge is None and price is not None and not isinstance(price, HourPrice):
             for doubt in (price.origin.doubt, price.origin.warning):
                 if doubt is not None:
-                    attempt.facts.warn(f"cost: {doubt}")
+                    attempt.facts.warn(f"{COST_DOUBT}{doubt}")
         return tokens, cost
 
     def total(self, attempt: RunningAttempt) -> Cost:

@@ -50,6 +50,8 @@ class Candidate:
         self.refused: frozenset[str] = frozenset()
         # Of its prompt, by the target's own count; None: it does not tell.
         self.counted_tokens: int | None = None
+        # Whether the cache was asked for an answer to this request.
+        self.is_looked_up = False
         self.is_budgeted = False
         self.is_free = False
         self.tries = 0
@@ -74,6 +76,7 @@ class Candidate:
         warning = f"{interrupted.target} was interrupted after {length} characters; {self.target.name} continued"
         following.warnings = [*self.warnings, warning]
         following.continued = interrupted
+        following.is_looked_up = True
         following.is_budgeted, following.is_free = self.is_budgeted, self.is_free
         following.refused = self.refused
         return following
@@ -166,6 +169,7 @@ class Candidate:
             return False
         names = (param, *_DEPENDENT.get(param, ()))
         self.request = self.request.model_copy(update=dict.fromkeys(names))
+        self.is_looked_up = False
         self.warnings.append(f"{param} was left out: {error}")
         return True
 

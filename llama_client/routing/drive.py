@@ -20,12 +20,13 @@ from llama_client.errors import (
     ServerError,
 )
 from llama_client.routing.accumulator import Interrupted
-from llama_client.routing.attempt import RunningAttempt
+from llama_client.routing.attempt import Hit, RunningAttempt
 from llama_client.routing.candidate import Candidate
 from llama_client.routing.plan import (
     AwaitRunning,
     Backoff,
     Late,
+    Look,
     Lost,
     Outcome,
     Plan,
@@ -73,8 +74,9 @@ class Call(NamedTuple):
 
     def drive(self) -> OpenedStream[SyncChunks]:
         """Blocks until a stream has content or a whole answer has come."""
+        looks_up = self.record.cached is not None
         plan: Plan[OpenedStream[SyncChunks]] = Plan(
-            self.candidates, self.rules, self.deadline, self.backoff, self.retries_failures
+            self.candidates, self.rules, self.deadline, self.backoff, self.retries_failures, looks_up
         )
         steps, record = plan.steps(), self.record
         record.plan, race = plan, _Race(record)
@@ -99,8 +101,9 @@ class Call(NamedTuple):
             raise
 
     async def adrive(self) -> OpenedStream[AsyncChunks]:
+        looks_up = self.record.cached is not None
         plan: Plan[OpenedStream[AsyncChunks]] = Plan(
-            self.candidates, self.rules, self.deadline, self.backoff, self.retries_failures
+            self.candidates, self.rules, self.deadline, self.backoff, self.retries_failures, looks_up
         )
         steps, record = plan.steps(), self.record
         record.plan, race = plan, _AsyncRace(record)
@@ -169,6 +172,11 @@ def _perform(step: Step, record: CallRecord, race: _Race) -> Outcome[OpenedStrea
             if step.candidate.counts_tokens:
                 step.candidate.count_tokens()
             return record.reserve(step).wait()
+        case Look():
+            found = record.look(step)
+            if isinstance(found, Hit):
+                return Won(OpenedStream(found.attempt, found.arrived, _sync_rest(found.rest)))
+            return found
         case Skip():
             record.skipped(step)
     return None
@@ -193,9 +201,23 @@ async def _aperform(step: Step, record: CallRecord, race: _AsyncRace) -> Outcome
 
                 await asyncio.to_thread(step.candidate.count_tokens)
             return await record.reserve(step).wait_async()
+        case Look():
+            found = record.look(step)
+            if isinstance(found, Hit):
+                return Won(OpenedStream(found.attempt, found.arrived, _async_rest(found.rest)))
+            return found
         case Skip():
             record.skipped(step)
     return None
+
+
+def _sync_rest(chunks: Sequence[ChatCompletionChunk]) -> SyncChunks:
+    yield from chunks
+
+
+async def _async_rest(chunks: Sequence[ChatCompletionChunk]) -> AsyncChunks:
+    for chunk in chunks:
+        yield chunk
 
 
 def _attempt(attempt: RunningAttempt, record: CallRecord) -> Won[OpenedStream[SyncChunks]] | Lost:

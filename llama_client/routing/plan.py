@@ -82,6 +82,15 @@ class Reserve(NamedTuple):
     keep: Callable[[Reservation], None]
 
 
+class Look(NamedTuple):
+    """Look into the cache for the answer of a candidate."""
+
+    candidate: Candidate
+    waited_s: float
+    # Whether a call that is being made for others may be waited for.
+    may_wait: bool
+
+
 class Skip(NamedTuple):
     candidate: Candidate
     reason: str
@@ -105,8 +114,8 @@ class Late:
     """The last attempt has no answer within `late_after_s`."""
 
 
-Step = Try | AwaitRunning | Wait | Skip | Reserve
-Outcome = Won[T] | Lost | Late | Reserved | Refused | None
+Step = Try | AwaitRunning | Wait | Skip | Reserve | Look
+Outcome = Won[T] | Lost | Late | Reserved | Refused | Wait | None
 Part = Generator[Step, Outcome[T], R]
 
 
@@ -117,6 +126,8 @@ class Plan(Generic[T]):
     _deadline: Deadline
     _backoff: Backoff
     _retries_failures: bool = True
+    # Whether the cache is on.
+    _looks_up: bool = False
     _running: list[Candidate] = field(default_factory=list)
     _waited_s: float = 0.0
     # Of the attempt that is being prepared, until the plan goes on. The generators have no `finally` for these: where
@@ -127,13 +138,13 @@ class Plan(Generic[T]):
     def steps(self) -> Part[T, T]:
         may_hedge = False
         while True:
-            step: Try | None = None
+            step: Try | Won[T] | None = None
             if not self._running or may_hedge:
                 may_hedge = False
                 step = yield from self._next_try()
             if step is None and not self._running:
                 raise self._failure()
-            outcome = yield step or AwaitRunning()
+            outcome = step if isinstance(step, Won) else (yield step or AwaitRunning())
             # The attempt has both.
             self._lease = self._reservation = None
             match outcome:
@@ -172,10 +183,12 @@ class Plan(Generic[T]):
     def _keep(self, reservation: Reservation) -> None:
         self._reservation = reservation
 
-    def _next_try(self) -> Part[T, Try | None]:
+    def _next_try(self) -> Part[T, Try | Won[T] | None]:
         """None: no candidate is left, or none is ready beside the attempt in flight."""
         while self._left_s() > 0:
             chosen = yield from self._choose()
+            if isinstance(chosen, Won):
+                return chosen
             if chosen is not None:
                 step = yield from self._prepare(*chosen)
                 if step is not None:
@@ -188,8 +201,11 @@ class Plan(Generic[T]):
                 return None
         return None
 
-    def _choose(self) -> Part[T, tuple[Candidate, Lease] | None]:
-        """The first candidate that is ready and healthy; if none is or will be in time, the first unhealthy one."""
+    def _choose(self) -> Part[T, tuple[Candidate, Lease] | Won[T] | None]:
+        """The first candidate that is ready and healthy; if none is or will be in time, the first unhealthy one.
+
+        One whose answer is in the cache need be neither.
+        """
         now = self._deadline.clock.monotonic()
         unhealthy: list[Candidate] = []
         for candidate in self._candidates:
@@ -199,6 +215,11 @@ class Plan(Generic[T]):
                 if not candidate.tries:
                     yield from self._skip(candidate, str(candidate.error), candidate.error)
                 continue
+            if self._looks_up and not candidate.is_looked_up:
+                found = yield from self._look_up(candidate)
+                if found is not None:
+                    return found
+                now = self._deadline.clock.monotonic()
             lease = self._lease = Lease(candidate.health)
             if candidate.health.grants(lease, now):
                 for each in unhealthy:
@@ -216,6 +237,16 @@ class Plan(Generic[T]):
             if candidate.health.grants_trial(lease):
                 return candidate, lease
         return None
+
+    def _look_up(self, candidate: Candidate) -> Part[T, Won[T] | None]:
+        """The answer of a candidate, where it is in the cache, or comes into it while another call asks."""
+        while True:
+            outcome = yield Look(candidate, self._waited_s, not self._running)
+            if isinstance(outcome, Wait):
+                yield from self._pause(Wait(min(outcome.seconds, self._left_s()), outcome.event))
+                continue
+            candidate.is_looked_up = True
+            return outcome if isinstance(outcome, Won) else None
 
     @staticmethod
     def _skip(candidate: Candidate, reason: str, error: LlamaClientError | None = None) -> Part[T, None]:

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from llama_client.clock import Clock
 from llama_client.costs.ledger import LedgerEntries
@@ -20,24 +20,37 @@ from llama_client.errors import (
     UnsupportedFeatureError,
 )
 from llama_client.providers.base import AttemptFacts, ProviderCall
-from llama_client.routing.attempt import RunningAttempt, require_plain, whole_number
+from llama_client.routing.attempt import Hit, RunningAttempt, require_plain, whole_number
 from llama_client.routing.billing import Billing
-from llama_client.routing.health import Result
-from llama_client.routing.plan import Reserve, Skip, Try
+from llama_client.routing.health import Lease, Result
+from llama_client.routing.plan import Look, Reserve, Skip, Try, Wait
 from llama_client.types.completion import Attempt, AttemptOutcome, ChatCompletion, Timing, Usage, unchecked
 
 if TYPE_CHECKING:
+    from llama_client.cache.stored import Stored
     from llama_client.config.tables import RoutingConfig
     from llama_client.costs.accounting import Accounting
     from llama_client.costs.budgets import PendingReservation
     from llama_client.reaper import Ending, Hold
     from llama_client.routing.billing import Reserver
+    from llama_client.routing.cached import CachedCall
     from llama_client.routing.candidate import Candidate
     from llama_client.structured import AnswerForm
     from llama_client.telemetry import Instrumentation
     from llama_client.types.request import ChatRequest
 
 _log = logging.getLogger("llama_client.calls")
+
+
+class OpenedEnding(Protocol):
+    """A stream that a caller has."""
+
+    attempt: RunningAttempt
+
+    @property
+    def is_being_read(self) -> bool: ...
+
+    def end(self) -> None: ...
 
 
 class CallRecord:
@@ -58,7 +71,7 @@ class CallRecord:
         self.attempts: list[Attempt] = []
         # What is open, and to be ended whatever happens: the plan, the attempts, and the stream of the winner.
         self.plan: Ending | None = None
-        self.stream: Ending | None = None
+        self.stream: OpenedEnding | None = None
         self._running: set[RunningAttempt] = set()
         self._hold: Hold | None = None
         self._pid = self.reaper.pid
@@ -77,6 +90,8 @@ class CallRecord:
         self._started_at = clock.monotonic()
         self._is_stopped = False
         self._facts: AttemptFacts | None = None
+        # Where the cache is on.
+        self.cached: CachedCall | None = None
         # Of an interrupted stream that another target continues.
         self._first_content_at: float | None = None
         # Attempts may run side by side.
@@ -105,6 +120,8 @@ class CallRecord:
         """Nothing is left to end."""
         # A circle otherwise.
         self.stream = None
+        if self.cached is not None:
+            self.cached.end()
         if self._hold is not None:
             self.reaper.release(self._hold)
             self._hold = None
@@ -114,6 +131,8 @@ class CallRecord:
         if self.stream is not None:
             self.stream.end()
         self.end_attempts()
+        if self.cached is not None:
+            self.cached.end()
         # As above; an event loop closes the generators of a stream once nothing refers to them.
         self.stream = None
 
@@ -171,6 +190,35 @@ class CallRecord:
         attempt.span = self._telemetry.start_span(call, candidate.route) if self._telemetry is not None else None
         return attempt
 
+    def look(self, step: Look) -> Hit | Wait | None:
+        """The answer from the cache, or what to wait for; None: it is not there."""
+        return None if self.cached is None else self.cached.look(step)
+
+    def start_hit(self, step: Look, stored: Stored) -> RunningAttempt:
+        """An attempt whose answer is from the cache: it holds nothing of its target."""
+        candidate, target = step.candidate, step.candidate.target
+        facts = AttemptFacts(warnings=list(candidate.warnings))
+        call = ProviderCall(candidate.request, target.provider_name, target.model, self.request_id, None, facts)
+        unused = Try(candidate, Lease(candidate.health), None, step.waited_s)
+        attempt = RunningAttempt(unused, call, self.clock, self._form)
+        attempt.stored = stored
+        self._running.add(attempt)
+        return attempt
+
+    def forget(self, attempt: RunningAttempt) -> None:
+        """An answer from the cache that does not do."""
+        self._running.discard(attempt)
+
+    def start_span(self, attempt: RunningAttempt) -> None:
+        if self._telemetry is not None:
+            attempt.span = self._telemetry.start_span(attempt.call, attempt.candidate.route)
+
+    @property
+    def left_at(self) -> float | None:
+        """Since when nothing is read of the stream, by the monotonic clock; None: it is being read, or none is open."""
+        stream = self.stream
+        return None if stream is None or stream.is_being_read else stream.attempt.last_content_at
+
     def stop(self) -> None:
         """Ends the attempt in flight, from any thread or task, and starts no other."""
         self._is_stopped = True
@@ -213,6 +261,8 @@ class CallRecord:
 
     def won(self, attempt: RunningAttempt) -> ChatCompletion:
         self._write(attempt, "ok", None)
+        if self.cached is not None and attempt.stored is None:
+            self.cached.keep(attempt)
         return self.completion(attempt)
 
     def completion(self, attempt: RunningAttempt) -> ChatCompletion:
@@ -255,6 +305,8 @@ class CallRecord:
             if attempt.is_written:
                 return
             if attempt.ending is None:
+                if attempt.stored is not None and outcome == "ok":
+                    outcome = "cached"
                 attempt.ending = outcome, error
                 attempt.outcome = outcome
             receipt = self._settle(attempt, *attempt.ending)
@@ -286,6 +338,7 @@ class CallRecord:
         status = facts.http_status
         latency_s = self.clock.monotonic() - attempt.started_at
         attempt.lease.release(self._result(attempt, outcome, error, latency_s))
+        stored = attempt.stored
         tokens, cost = self._billing.bill(attempt, outcome, error)
         attempt.tokens = tokens
         if attempt.reservation is not None:
@@ -305,9 +358,10 @@ class CallRecord:
             "provider_request_id": facts.provider_request_id,
             "latency_s": latency_s,
             "ttft_s": attempt.ttft_s,
-            "usage": attempt.answer.usage,
+            "usage": attempt.answer.usage if stored is None else None,
             "estimated_usage": tokens.as_usage() if tokens is not None and tokens.are_estimated else None,
             "cost": cost,
+            "saved_usd": None if stored is None else stored.usd,
             "rate_limit": facts.rate_limit,
             "waited_s": attempt.waited_s or None,
         }
@@ -320,7 +374,7 @@ class CallRecord:
         if attempt.is_abandoned and attempt.is_late and attempt.first_content_at is None:
             # It lost against a hedge: a target that hangs must not delay each call by `hedge_after_s`.
             error = APITimeoutError(f"no answer within {latency_s:.3g} s, when another target had answered")
-        elif outcome in ("cancelled", "skipped") or attempt.facts.is_unanswered:
+        elif outcome in ("cancelled", "skipped", "cached") or attempt.facts.is_unanswered:
             return None
         return Result(
             error=error,

@@ -140,7 +140,7 @@ class Cost(AnswerModel):
     effective_from: date | None = None
 
 
-AttemptOutcome = Literal["ok", "error", "interrupted", "cancelled", "skipped"]
+AttemptOutcome = Literal["ok", "cached", "error", "interrupted", "cancelled", "skipped"]
 
 
 class Attempt(AnswerModel):
@@ -148,8 +148,9 @@ class Attempt(AnswerModel):
 
     Attributes:
         target: `provider/model`.
-        outcome: `ok`; `error`; `interrupted` (failed after its first content); `cancelled` (by the caller); `skipped`
-            (not sent: the target could not honour the request, its circuit was open, or it was rate limited).
+        outcome: `ok`; `cached` (the answer is from the cache, and nothing was sent); `error`; `interrupted` (failed
+            after its first content); `cancelled` (by the caller); `skipped` (not sent: the target could
+            not honour the request, its circuit was open, or it was rate limited).
         sent: Whether the request may have reached the model.
         error: The error's class name.
         http_status: The status of the response; None: there was none.
@@ -161,7 +162,8 @@ class Attempt(AnswerModel):
         usage: Its tokens, as far as the provider reported them.
         estimated_usage: Its tokens, estimated, if the model worked and the provider reported none (cancelled,
             interrupted, or without usage), or if the prompt may have been received twice.
-        cost: Its cost.
+        cost: Its cost; 0 for an answer from the cache.
+        saved_usd: What an answer from the cache had cost when it was made; None: unknown, or it is not from there.
         rate_limit: The provider's rate limits: `{"requests": {"limit", "remaining", "reset_s"}, "tokens": {...}}`, each
             part where known.
         waited_s: Seconds waited before the attempt: for a retry, a rate limit, or the provider's `max_concurrency`.
@@ -179,6 +181,7 @@ class Attempt(AnswerModel):
     usage: Usage | None = None
     estimated_usage: Usage | None = None
     cost: Cost | None = None
+    saved_usd: Decimal | None = None
     rate_limit: dict[str, Any] | None = None
     waited_s: float | None = None
 
@@ -427,6 +430,11 @@ class ChatCompletion(ParsedModel[Parsed_co]):
             pieces = [_parsed(piece) if isinstance(piece, bytes) else piece for piece in self._raw_chunks]
             self._raw, self._raw_chunks = {"chunks": pieces}, ()
         return self._raw
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the answer is from the cache. Its usage is then that of the call that made it."""
+        return bool(self.attempts) and self.attempts[-1].outcome == "cached"
 
     @property
     def text(self) -> str:

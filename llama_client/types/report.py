@@ -80,6 +80,8 @@ class CostGroup(AnswerModel):
         usd: The cost in US dollars, as far as known.
         unpriced_calls: Calls with an attempt of unknown cost in this group, which `usd` does not include.
         errors: Attempts that failed or were interrupted.
+        cached_calls: Those of the calls that were answered from the cache; they have no tokens and no cost.
+        saved_usd: What the answers from the cache had cost when they were made, in US dollars, as far as known.
     """
 
     key: str
@@ -89,6 +91,8 @@ class CostGroup(AnswerModel):
     usd: _Usd = Decimal(0)
     unpriced_calls: int = 0
     errors: int = 0
+    cached_calls: int = 0
+    saved_usd: _Usd = Decimal(0)
 
 
 class CostReport(AnswerModel):
@@ -99,6 +103,8 @@ class CostReport(AnswerModel):
         calls: The number of calls.
         unpriced_calls: Those of them with an attempt of unknown cost.
         unrecorded_calls: Calls that were not, or not completely, recorded in the ledger; not counted above.
+        cached_calls: Those of the calls that were answered from the cache.
+        saved_usd: What the answers from the cache had cost when they were made, as far as known.
         since: The start of the period; None: the first call.
         groups: The costs by group: most expensive first, days in order.
     """
@@ -107,6 +113,8 @@ class CostReport(AnswerModel):
     calls: int = 0
     unpriced_calls: int = 0
     unrecorded_calls: int = 0
+    cached_calls: int = 0
+    saved_usd: _Usd = Decimal(0)
     since: datetime | None = None
     groups: list[CostGroup] = Field(default_factory=list)
 
@@ -115,7 +123,8 @@ class CostReport(AnswerModel):
         since = "" if self.since is None else f" since {self.since:%Y-%m-%d %H:%M}"
         unknown = f", {self.unpriced_calls} of them unpriced" if self.unpriced_calls else ""
         lost = f", {self.unrecorded_calls} more not recorded" if self.unrecorded_calls else ""
-        columns = ("group", "calls", "input tokens", "output tokens", "USD", "unpriced calls", "errors")
+        names = ("group", "calls", "input tokens", "output tokens", "USD", "unpriced calls", "errors")
+        columns = (*names, "from the cache", "saved USD")
         rows = [each.model_dump(mode="json").values() for each in self.groups]
         return html_table(f"${self.total_usd:f} in {self.calls} calls{since}{unknown}{lost}", columns, rows)
 

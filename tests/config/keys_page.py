@@ -27,6 +27,7 @@ from llama_client.config.provider_tables import (
 from llama_client.config.schema import Config, CrossoverConfig, ModelRow
 from llama_client.config.tables import (
     BudgetTable,
+    CacheConfig,
     HttpConfig,
     LedgerTable,
     OwnMachine,
@@ -57,6 +58,7 @@ TABLES: dict[str, tuple[type[BaseModel], tuple[type[BaseModel], ...]]] = {
     "prices": (PriceRow, ()),
     "ledger": (LedgerTable, ()),
     "budgets": (BudgetTable, ()),
+    "cache": (CacheConfig, ()),
     "telemetry": (TelemetryConfig, ()),
     "privacy": (PrivacyConfig, ()),
     "http": (HttpConfig, ()),

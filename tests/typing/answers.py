@@ -36,7 +36,7 @@ def seen(*_: object) -> None:
 
 def of_attempt(it: Attempt) -> None:
     assert_type(it.target, str)
-    assert_type(it.outcome, Literal["ok", "error", "interrupted", "cancelled", "skipped"])
+    assert_type(it.outcome, Literal["ok", "cached", "error", "interrupted", "cancelled", "skipped"])
     assert_type(it.sent, bool)
     assert_type(it.error, str | None)
     assert_type(it.http_status, int | None)

@@ -73,6 +73,7 @@ def before_anything_is_sent(client: LlamaClient) -> None:
                 "ledger",
                 "pull",
                 "redirect",
+                "cache",
             ],
         )
         assert_type(error.source, str | None)

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from llama_client.bulk.rows import plain
+from llama_client.bulk.rows import plain_json
 from llama_client.errors import JobError
 
 FORMAT = 1
@@ -42,7 +42,7 @@ class JobOptions:
 
 
 def _digest(value: object) -> str:
-    content = json.dumps(value, sort_keys=True, ensure_ascii=False, default=plain)
+    content = json.dumps(value, sort_keys=True, ensure_ascii=False, default=plain_json)
     return blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 

@@ -35,6 +35,7 @@ from llama_client.providers.gguf.header import (
     require_same_vocabulary,
     unusable,
 )
+from llama_client.providers.gguf.identity import ModelFile, files_of
 from llama_client.providers.gguf.schemas.frames import frame_of
 from llama_client.providers.gguf.slots import Slots
 from llama_client.providers.gguf.threads import choose_threads
@@ -64,6 +65,12 @@ class EngineOptions:
     draft_model_path: Path | None = None
     draft_tokens: int = 3
     prompt_cache_mib: int = 0
+
+    @property
+    def deciding_files(self) -> list[Path]:
+        """What decides the answers beside the model itself: not the draft model, which only proposes."""
+        adapters = [path for path, _ in self.lora]
+        return adapters if self.mmproj is None else [*adapters, self.mmproj]
 
 
 def _load_server(options: EngineOptions, api_key: str) -> Any:
@@ -266,6 +273,10 @@ def closed_error() -> APIConnectionError:
 class Engine:
     def __init__(self, options: EngineOptions) -> None:
         self._api_key = secrets.token_urlsafe(32)
+        # As they are when they are read: one may be replaced later. None: one is missing.
+        self.files: Sequence[ModelFile] | None = None
+        with contextlib.suppress(OSError):
+            self.files = files_of(options.model_path, options.deciding_files)
         self._server: Any = _load_server(options, self._api_key)
         self.n_parallel = options.n_parallel
         self._lock = threading.Lock()

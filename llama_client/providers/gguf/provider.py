@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import json
 import logging
 import math
 import os
@@ -32,6 +33,7 @@ from llama_client.providers.gguf.codec import (
 from llama_client.providers.gguf.engine import POLL_S, Body, Engine, EngineOptions, Generation, arun, closed_error, run
 from llama_client.providers.gguf.engine_registry import EngineLease, lease
 from llama_client.providers.gguf.header import real_path, size_of, stem_of
+from llama_client.providers.gguf.identity import files_of, identity_of, library_version
 from llama_client.providers.gguf.prompt import Prompt
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore, not_pulled
 from llama_client.providers.wire.openai_codec import has_remote_images
@@ -92,6 +94,22 @@ class GgufProvider(Provider):
 
     def continues(self, model: str) -> bool:
         return True
+
+    def model_identity(self, model: str) -> str | None:
+        """The files, adapters and context. None: a file is missing, or has changed since the model was loaded."""
+        if problem_of(model, self._config.lora) is not None:
+            return None
+        wanted = chosen(model, self._config.lora)
+        known = self._known(wanted.base)
+        try:
+            options = self._options(self._path_of(wanted.base))
+            files = files_of(options.model_path, options.deciding_files)
+        except (ModelNotFoundError, OSError):
+            return None
+        if known is not None and known.lease.engine.files != files:
+            return None
+        scales = wanted.fields or [each.scale for each in self._config.lora]
+        return json.dumps([*map(identity_of, files), scales, options.n_ctx, library_version()])
 
     def counts_tokens(self, model: str) -> bool:
         return self._counting(model) is not None

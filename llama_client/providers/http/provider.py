@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
+import json
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
@@ -107,6 +109,7 @@ class HttpProvider(Provider):
         self._secrets = Secrets(secrets_of_address(self.url))
         self._running: set[AttemptFacts] = set()
         self._is_closed = False
+        self._identity: str | None = None
         self._lock = threading.Lock()
         self._sync: _Opened[Endpoint] | None = None
         self._async: _Opened[AsyncEndpoint] | None = None
@@ -128,6 +131,11 @@ class HttpProvider(Provider):
                 message = f"messages: the image at {_shown(url)} cannot be fetched: its host is no name and no IP"
                 raise InvalidRequestError(message, param="messages")
         self._codec.require(call)
+
+    def model_identity(self, model: str) -> str | None:
+        if self._identity is None:
+            self._identity = _identity(self.table, self.url)
+        return f"{self._identity} {model}"
 
     def continues(self, model: str) -> bool:
         own = self.abilities(model)
@@ -503,6 +511,21 @@ class HttpProvider(Provider):
             self._explain(error, "")
             self._secrets.clean(error)
         return error
+
+
+def _identity(table: HttpTable, url: str) -> str:
+    """What of a provider's table may change answers. Without the key: another key of the same account asks the same."""
+    headers = sorted((name.lower(), value.get_secret_value()) for name, value in table.headers.items())
+    told = {
+        "kind": table.kind,
+        "url": url,
+        # Headers may choose a model, and may be secret.
+        "headers": hashlib.blake2b(json.dumps(headers).encode(), digest_size=16).hexdigest() if headers else None,
+        "takes_back": table.takes_back,
+        "options": getattr(table, "options", None),
+        "allow_truncation": getattr(table, "allow_truncation", None),
+    }
+    return json.dumps(told, sort_keys=True, default=str)
 
 
 def _next_of(steps: LookUps, found: Any) -> LookUp | None:

@@ -1,0 +1,162 @@
+"""The short way to an answer that is in memory: without a plan, a lease or a record, since nothing is asked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llama_client.cache.answers import identity_of
+from llama_client.cache.key import is_whole, key_of, place_of
+from llama_client.costs.ledger import LedgerEntries
+from llama_client.routing.accumulator import Accumulator
+from llama_client.types.completion import (
+    Attempt,
+    ChatCompletion,
+    Choice,
+    Cost,
+    Message,
+    Timing,
+    Usage,
+    unchecked,
+)
+
+if TYPE_CHECKING:
+    from llama_client.cache.answers import AnswerCache
+    from llama_client.cache.stored import Stored
+    from llama_client.clock import Clock
+    from llama_client.costs.accounting import Accounting
+    from llama_client.routing.targets import Target, TargetList
+    from llama_client.types.completion import ChatCompletionChunk
+    from llama_client.types.request import ChatRequest
+
+# As `CallRecord` logs attempts.
+_log = logging.getLogger("llama_client.calls")
+_ZERO = Decimal(0)
+
+
+class Shortcut(NamedTuple):
+    """What a client's calls have in common here."""
+
+    cache: AnswerCache
+    accounting: Accounting
+    clock: Clock
+    namespace: str
+    namespace_tags: Sequence[str]
+
+    def answer(
+        self, request: ChatRequest, choices: Sequence[TargetList], tags: Mapping[str, str]
+    ) -> ChatCompletion | None:
+        """The answer of the first target; None: it is not in memory, or the call needs the long way."""
+        choice = choices[0]
+        if choice.policy != "ordered" or choice.max_price_usd is not None:
+            return None
+        target = choice.targets[0]
+        started_at = self.clock.monotonic()
+        identity = identity_of(target.provider, target.model)
+        if identity is None or target.params or not is_whole(request):
+            return None
+        values = tuple([tags.get(name) for name in self.namespace_tags]) if self.namespace_tags else ()
+        stored = self.cache.get(key_of(request, place_of(identity, self.namespace, values)), now := self.clock.wall())
+        if stored is None:
+            return None
+        attempt = self._attempt(target, stored, started_at)
+        request_id = self.accounting.request_ids.new(now)
+        ledger = self.accounting.ledger
+        if ledger is not None:
+            LedgerEntries(ledger, request_id, tags).add(attempt, choice.route, 1, now, None)
+        if _log.isEnabledFor(logging.DEBUG):
+            shown = {"request_id": request_id, "target": target.name, "outcome": "cached"}
+            _log.debug("%s %s %s", *shown.values(), extra={**shown, "tags": tags})
+        return _completion(stored, target, request_id, attempt)
+
+    def _attempt(self, target: Target, stored: Stored, started_at: float) -> Attempt:
+        took_s = self.clock.monotonic() - started_at
+        values = {
+            "target": target.name,
+            "outcome": "cached",
+            "sent": False,
+            "error": None,
+            "http_status": None,
+            "reason": None,
+            "provider_request_id": None,
+            "latency_s": took_s,
+            "ttft_s": took_s,
+            "usage": None,
+            "estimated_usage": None,
+            "cost": _nothing(),
+            "saved_usd": stored.usd,
+            "rate_limit": None,
+            "waited_s": None,
+        }
+        return unchecked(Attempt, values)
+
+
+def _nothing() -> Cost:
+    values = {
+        "usd": _ZERO,
+        "status": "exact",
+        "input_usd": _ZERO,
+        "cached_usd": _ZERO,
+        "output_usd": _ZERO,
+        "source": "cache",
+        "effective_from": None,
+    }
+    return unchecked(Cost, values)
+
+
+def _completion(stored: Stored, target: Target, request_id: str, attempt: Attempt) -> ChatCompletion:
+    chunk = stored.as_chunk(request_id, target.name, target.provider_name)
+    took_s = attempt.latency_s
+    timing = {"total_s": took_s, "ttft_s": took_s, "tokens_per_s": None, "load_s": None, "queue_s": None}
+    values: dict[str, Any] = {
+        "id": chunk.id,
+        "object": "chat.completion",
+        "created": chunk.created,
+        "model": chunk.model,
+        "choices": _plain_choices(chunk, target.name) or _choices(chunk, target.name),
+        "usage": chunk.usage or Usage(),
+        "system_fingerprint": chunk.system_fingerprint,
+        "service_tier": chunk.service_tier,
+        "target": target.name,
+        "provider": target.provider_name,
+        "request_id": request_id,
+        "cost": attempt.cost,
+        "attempts": [attempt],
+        "timing": unchecked(Timing, timing),
+        "sources": [source.model_copy() for source in stored.sources] if stored.sources else [],
+        "warnings": [],
+    }
+    return unchecked(ChatCompletion, values, {"_raw": stored.body, "_raw_chunks": stored.bodies})
+
+
+def _plain_choices(chunk: ChatCompletionChunk, made_by: str) -> list[Choice] | None:
+    """Of an answer of text alone; None: there is more."""
+    choices = []
+    for choice in chunk.choices:
+        delta = choice.delta
+        if delta.tool_calls or delta.refusal or delta.__pydantic_extra__ or choice.logprobs is not None:
+            return None
+        message = {
+            "role": "assistant",
+            "content": delta.content,
+            "tool_calls": None,
+            "reasoning": delta.reasoning,
+            "refusal": None,
+            "parsed": None,
+        }
+        values = {
+            "index": choice.index,
+            "message": unchecked(Message, message, {"_made_by": made_by}, {}),
+            "finish_reason": choice.finish_reason,
+            "logprobs": None,
+        }
+        choices.append(unchecked(Choice, values))
+    return choices
+
+
+def _choices(chunk: ChatCompletionChunk, made_by: str) -> list[Choice]:
+    answer = Accumulator(None, made_by)
+    answer.add(chunk)
+    return answer.choices()
