@@ -656,6 +656,9 @@ class LlamaClient(_BaseClient):
             retry_failed: Ask the rows that failed in an earlier run again.
             on_progress: Called with how far the job is, at most ten times a second, in another thread.
 
+        Returns:
+            The job. Nothing is read or asked before it is iterated over, or run.
+
         Raises:
             InvalidRequestError: An argument is wrong. What is wrong with the rows is raised where the job begins.
 

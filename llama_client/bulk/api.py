@@ -51,6 +51,9 @@ class Bulk:
         Args:
             path: The file; its name ends in `.jsonl`, `.csv`, `.tsv` or `.parquet`.
 
+        Returns:
+            What this run did.
+
         Raises:
             JobError: The folder is in use or of another job, the input has changed, or the disk is full.
             BudgetExceededError: A budget does not allow further calls. What was done is kept.

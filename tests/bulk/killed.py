@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_client import AsyncLlamaClient, LlamaClient
+from tests.bulk.jobs import lines
 from tests.bulk.served import handed_out, serving
 
 _ROOT = Path(__file__).parents[2]
@@ -136,11 +137,11 @@ def check(url: str, folder: Path, rows: int, seen: Seen) -> None:
     """Compares the output, the journal and the ledger with what the server handed out."""
     books = handed_out(url)
     handed = Counter(number for numbers in books["answers"].values() for number in numbers)
-    out = [json.loads(line) for line in (folder / "out.jsonl").open(encoding="utf-8")]
+    out = lines(folder / "out.jsonl")
     assert [line["custom_id"] for line in out] == [f"id-{n}" for n in range(rows)]
     job = folder / "out.jsonl.job"
-    failed = [json.loads(line) for line in (job / "failures.jsonl").open(encoding="utf-8")]
-    answered = [json.loads(line) for line in (job / "results.jsonl").open(encoding="utf-8")]
+    failed = lines(job / "failures.jsonl")
+    answered = lines(job / "results.jsonl")
     positions = Counter(int(line["id"].partition("-")[0]) for line in (*answered, *failed))
     assert positions == Counter(range(rows)), "a row is missing, or there twice"
     kept = Counter(line["completion"]["usage"]["prompt_tokens"] for line in answered)
