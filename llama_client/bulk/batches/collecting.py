@@ -136,6 +136,7 @@ def _attempt(part: Part, line: AnswerLine, decoded: Decoded, cost: Cost) -> Atte
             "cost": cost,
             "rate_limit": None,
             "waited_s": None,
+            "saved_usd": None,
         },
     )
 
