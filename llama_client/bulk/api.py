@@ -8,6 +8,7 @@ from contextlib import aclosing, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llama_client.bulk.notebook import receipt_table
 from llama_client.bulk.tasks import TaskRun
 from llama_client.bulk.threads import ThreadedRun
 
@@ -35,6 +36,9 @@ class Bulk:
         """What the run has done so far, or did."""
         return self._setup.receipt
 
+    def _repr_html_(self) -> str:
+        return receipt_table(self.receipt)
+
     def __iter__(self) -> Generator[BulkResult]:
         """Each result as it comes; first those that earlier runs of the job had, with `is_earlier`."""
         with closing(self._setup.begin()) as run:
@@ -42,7 +46,7 @@ class Bulk:
             with closing(calls.results(run.work.results(only_earlier=True))) as results:
                 yield from results
 
-    def run(self, path: str | Path) -> BulkReceipt:
+    def run(self, path: str | Path, *, replace: bool = False) -> BulkReceipt:
         """Asks all rows that are not done, and writes all results in the order of the input, whole or not at all.
 
         The job is kept in its folder, by default that of the path with `.job` appended. After an interruption, of
@@ -50,6 +54,7 @@ class Bulk:
 
         Args:
             path: The file; its name ends in `.jsonl`, `.csv`, `.tsv` or `.parquet`.
+            replace: Whether a file that is there, and is not this job's, may be replaced.
 
         Returns:
             What this run did.
@@ -62,7 +67,7 @@ class Bulk:
         Example:
             receipt = client.bulk(["Why do llamas hum?"], model="gguf/smollm2-135m").run("answers.jsonl")
         """
-        with closing(self._setup.begin(Path(path))) as run:
+        with closing(self._setup.begin(Path(path), replace=replace)) as run:
             calls = ThreadedRun(run.work, run.asker.question, self._setup.context.clock, keeps_results=False)
             with closing(calls.results(iter(()))) as results:
                 for _ in results:
@@ -109,6 +114,9 @@ class AsyncBulk:
         """What the run has done so far, or did."""
         return self._setup.receipt
 
+    def _repr_html_(self) -> str:
+        return receipt_table(self.receipt)
+
     async def __aiter__(self) -> AsyncGenerator[BulkResult]:
         """Each result as it comes; first those that earlier runs of the job had, with `is_earlier`."""
         run = await asyncio.to_thread(self._setup.begin)
@@ -120,9 +128,9 @@ class AsyncBulk:
         finally:
             await asyncio.to_thread(run.close)
 
-    async def run(self, path: str | Path) -> BulkReceipt:
+    async def run(self, path: str | Path, *, replace: bool = False) -> BulkReceipt:
         """`Bulk.run`, awaited."""
-        run = await asyncio.to_thread(self._setup.begin, Path(path))
+        run = await asyncio.to_thread(self._setup.begin, Path(path), replace=replace)
         try:
             calls = TaskRun(run.work, run.asker.answer, self._setup.context.clock, keeps_results=False)
             async with aclosing(calls.results(iter(()))) as results:

@@ -58,6 +58,11 @@ class Journal(Protocol):
     """How many calls were in flight when earlier runs were killed."""
 
     @property
+    def failed(self) -> int:
+        """How many rows have failed, and were not answered since."""
+        ...
+
+    @property
     def end(self) -> int:
         """One more than the last position that is done."""
         ...

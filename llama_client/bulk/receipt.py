@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from llama_client.costs.money import exact
+
 if TYPE_CHECKING:
     from llama_client.bulk.results import BulkResult
 
@@ -25,6 +27,7 @@ class BulkReceipt:
         answered: Rows that this run answered.
         failed: Rows that this run gave up.
         earlier: Rows that earlier runs of the job had done.
+        earlier_failed: How many of those had failed.
         calls: Attempts that were sent, those of failed rows included.
         prompt_tokens: Of all answers; None: at least one target did not report them.
         completion_tokens: The same of what was generated.
@@ -38,6 +41,7 @@ class BulkReceipt:
     answered: int = 0
     failed: int = 0
     earlier: int = 0
+    earlier_failed: int = 0
     calls: int = 0
     prompt_tokens: int | None = 0
     completion_tokens: int | None = 0
@@ -59,6 +63,8 @@ class BulkProgress:
         rows_per_s: Of the last seconds; None: too early to say.
         usd: What this run cost so far, as far as it is known.
         seconds: Since this run began.
+        expected_usd: What this run is going to cost, by its rows so far; None: too early to say, or a part is unknown.
+        left_s: How long it is going to take from now, at the present rate; None: too early to say.
     """
 
     done: int
@@ -68,6 +74,8 @@ class BulkProgress:
     rows_per_s: float | None
     usd: Decimal
     seconds: float
+    expected_usd: Decimal | None = None
+    left_s: float | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +87,7 @@ class Tally:
     maybe_paid_twice: int = 0
     rows: int = 0
     earlier: int = 0
+    earlier_failed: int = 0
     answered: int = 0
     failed: int = 0
     _calls: int = 0
@@ -124,6 +133,7 @@ class Tally:
             now = self.monotonic()
             (since, before), (_, done) = self._marks[0], self._marks[-1]
             rate = (done - before) / (now - since) if done > before and now > since else None
+            left = None if self.total is None else max(self.total - self.answered - self.failed - self.earlier, 0)
             return BulkProgress(
                 self.answered + self.earlier,
                 self.failed,
@@ -132,7 +142,15 @@ class Tally:
                 rate,
                 self._usd,
                 now - self._started_at,
+                self._expected_usd(left),
+                left / rate if left is not None and rate else None,
             )
+
+    def _expected_usd(self, left: int | None) -> Decimal | None:
+        done = self.answered + self.failed
+        if left is None or not done or self._is_unpriced:
+            return None
+        return exact(self._usd + self._usd / done * left)
 
     def receipt(self) -> BulkReceipt:
         with self._lock:
@@ -142,6 +160,7 @@ class Tally:
                 answered=self.answered,
                 failed=self.failed,
                 earlier=self.earlier,
+                earlier_failed=self.earlier_failed,
                 calls=self._calls,
                 prompt_tokens=self._prompt_tokens,
                 completion_tokens=self._completion_tokens,

@@ -17,6 +17,7 @@ from llama_client.bulk.job.manifest import JobOptions
 from llama_client.bulk.job.outputs import has_written, note_output
 from llama_client.bulk.limits import MOST, AdaptiveLimits
 from llama_client.bulk.memory_journal import NoJournal
+from llama_client.bulk.notebook import told_in_notebook
 from llama_client.bulk.outputs.frames import AnsweredFrame
 from llama_client.bulk.outputs.writers import writer_of
 from llama_client.bulk.receipt import BulkProgress, BulkReceipt, Tally
@@ -65,11 +66,12 @@ class JobSetup:
     def receipt(self) -> BulkReceipt:
         return BulkReceipt() if self._tally is None else self._tally.receipt()
 
-    def begin(self, output: Path | None = None) -> Run:
+    def begin(self, output: Path | None = None, *, replace: bool = False) -> Run:
         """Opens the job, checks all rows that can be read twice, and makes a run. It blocks. Close what it returns.
 
         Args:
             output: The file that the results are for; None: none.
+            replace: Whether a file of others may be replaced by it.
 
         Raises:
             JobError: The folder is in use or of another job, the input has changed, or an id is there twice.
@@ -80,7 +82,7 @@ class JobSetup:
         if output is not None:
             folder = folder or output.with_name(f"{output.name}.job")
             # Before anything is made, or asked.
-            writer_of(output, source, replace=has_written(folder, output))
+            writer_of(output, source, replace=replace or has_written(folder, output))
         with ExitStack() as stack:
             journal: Journal = NoJournal()
             if folder is not None:
@@ -99,10 +101,12 @@ class JobSetup:
             dispatcher = Dispatcher(AdaptiveLimits(most), most)
             ledger = self.context.accounting.ledger
             flush = None if ledger is None else ledger.flush
-            form, tell = source.answers.form, options.on_progress
+            # Where earlier failures are asked again, they are failures of this run, if of any.
+            tally.earlier_failed = 0 if options.retry_failed else journal.failed
+            form, tell = source.answers.form, told_in_notebook(options.on_progress)
             work = Work(source, journal, dispatcher, tally, asker.target_of, flush, options.limit, form, tell)
             stack.pop_all()
-        return Run(work, asker, source, folder, output)
+        return Run(work, asker, source, folder, output, replace)
 
     def frame(self) -> AnsweredFrame:
         """Where results are put beside their rows. It may block.
@@ -147,12 +151,14 @@ class Run:
     _source: RowsInput
     _folder: Path | None
     _output: Path | None
+    _replaces: bool
 
     def write(self) -> None:
         """Writes all results to the output, whole or not at all."""
         assert self._output is not None
         assert self._folder is not None
-        writer = writer_of(self._output, self._source, replace=has_written(self._folder, self._output))
+        replace = self._replaces or has_written(self._folder, self._output)
+        writer = writer_of(self._output, self._source, replace=replace)
         writer.write(self._output, self.work.results())
         note_output(self._folder, self._output)
 

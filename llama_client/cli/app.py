@@ -21,6 +21,7 @@ from llama_client.errors import ConfigError, InvalidRequestError, LlamaClientErr
 # all of them.
 _COMMANDS = {
     "bench": "How fast a target answers, one request and many at once.",
+    "bulk": "Ask a model each row of a file.",
     "chat": "Ask a model.",
     "completion": "Print the script that completes commands in a shell.",
     "config": "Write, show or check the configuration.",
@@ -77,6 +78,7 @@ def app() -> None:
       llama-client config init                 write a configuration file
       llama-client models                      providers and their models
       llama-client costs --since 7d            what was spent
+      llama-client bulk in.csv out.csv -p "Sort: {text}"     each row of a file
       llama-client fit llama-3.3-70b --gpu rtx_4090 --gpus 2
       llama-client crossover llama-3.3-70b --volume 500M
 
