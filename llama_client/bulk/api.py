@@ -63,6 +63,7 @@ class Bulk:
             JobError: The folder is in use or of another job, the input has changed, or the disk is full.
             BudgetExceededError: A budget does not allow further calls. What was done is kept.
             InvalidRequestError: A row is broken; nothing was asked.
+            ConfigError: The model is unknown; nothing was asked.
 
         Example:
             receipt = client.bulk(["Why do llamas hum?"], model="gguf/smollm2-135m").run("answers.jsonl")

@@ -76,8 +76,13 @@ class JobSetup:
         Raises:
             JobError: The folder is in use or of another job, the input has changed, or an id is there twice.
             InvalidRequestError: A row is broken, or an argument is wrong.
+            ConfigError: The model is unknown.
         """
         options, source = self.options, self._opened()
+        model = self._model()
+        if model is not None and not source.is_batch:
+            # An unknown one would be the failure of each row.
+            self.context.resolver.choices(model)
         folder = None if options.job is None else Path(options.job)
         if output is not None:
             folder = folder or output.with_name(f"{output.name}.job")
@@ -130,11 +135,13 @@ class JobSetup:
             )
         return self._source
 
+    def _model(self) -> str | Sequence[str] | None:
+        return self.options.model or self.context.model or self.context.config.default_model
+
     def _determining(self, source: RowsInput) -> JobOptions:
         options, form = self.options, source.answers.form
-        model = options.model or self.context.model or self.context.config.default_model
         schema = None if form is None else form.response_format
-        return JobOptions(model, options.prompt, options.system, schema, options.params)
+        return JobOptions(self._model(), options.prompt, options.system, schema, options.params)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llama_client.bulk.receipt import BulkReceipt
 
 _EXITS = {**EXITS, 1: "a row failed (OUT is written), or the job stopped"}
-_NAMES = {"rows": "IN", "path": "OUT", "retry_failed": "--retry-failed", "max_concurrency": "--max-concurrency"}
+_NAMES = {"prompt": "--prompt", "model": "--model"}
 
 
 @click.command(
@@ -98,8 +98,8 @@ def command(
     """Ask a model each row of a file.
 
     IN is JSON lines, CSV, TSV, Parquet or OpenAI's batch file. OUT has its columns and the answers, in the same order,
-    as JSON lines, CSV, TSV or Parquet; it is written when all rows are done. Until then answers are kept in OUT.job: after
-    Ctrl-C, a crash or a full disk the same command goes on, and asks no answered row again.
+    as JSON lines, CSV, TSV or Parquet; it is written when all rows are done. Until then answers are kept in OUT.job:
+    after Ctrl-C, a crash or a full disk the same command goes on, and asks no answered row again.
 
     \b
     Examples:

@@ -30,7 +30,8 @@ class DryRun:
         input_tokens: The estimated tokens of all prompts.
         output_tokens: The expected tokens of all answers.
         usd: The expected cost; None: a price is unknown.
-        most_usd: The cost if each answer is as long as it may be; None: a price is unknown.
+        most_usd: The cost if each answer is as long as it may be; None: a price, or
+            the longest answer, is unknown.
     """
 
     rows: int
@@ -44,12 +45,13 @@ class DryRun:
     def lines(self) -> list[str]:
         how = "" if self.sampled == self.rows else f", estimated from {self.sampled:,} of them"
         targets = ", ".join(self.targets[:3]) + (", ..." if len(self.targets) > 3 else "")
-        if self.usd is None or self.most_usd is None:
+        most = "no limit known without --max-tokens" if self.most_usd is None else f"at most {about(self.most_usd)}"
+        if self.usd is None:
             cost = "cost unknown: there is no price for a target"
-        elif not self.most_usd:
+        elif not self.usd and not self.most_usd:
             cost = "cost $0"
         else:
-            cost = f"cost about {about(self.usd)}, at most {about(self.most_usd)} without retries"
+            cost = f"cost about {about(self.usd)}, {most}; retries come on top"
         return [
             f"{self.rows:,} {'row' if self.rows == 1 else 'rows'} for {targets}{how}",
             f"about {self.input_tokens:,} tokens in, {self.output_tokens:,} out",

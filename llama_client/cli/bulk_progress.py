@@ -46,7 +46,7 @@ def shown_job(folder: str) -> Iterator[Callable[[BulkProgress], None]]:
             yield shown.tell
         except KeyboardInterrupt:
             shown.clear()
-            say(f"\nllama-client: stopped; {shown.done:,} rows are done, and kept in {one_line(folder)}")
+            say(f"llama-client: stopped; {shown.done:,} rows are done, and kept in {one_line(folder)}")
             say("Try: the same command, which goes on from there")
             raise
         finally:

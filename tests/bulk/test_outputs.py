@@ -341,7 +341,7 @@ def test_a_file_that_is_there_stays_unless_it_is_the_jobs(tmp_path: Path, ending
     rows, path = open_input(["a"]), tmp_path / f"o.{ending}"
     writer = writer_of(path, rows)
     path.write_text("before")
-    told = "file exists, and is not of this job; move it away, or choose another name"
+    told = "file exists, and is not of this job; move it away, choose another name, or say replace"
     with pytest.raises(JobError, match=told):
         writer_of(path, rows)
     # It may have come while the job ran, or while the output was written.

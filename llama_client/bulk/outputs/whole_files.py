@@ -33,7 +33,9 @@ def require_writable(path: Path, *, replace: bool) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise JobError(f"{path.name}: is no regular file; an output is written whole, to a file")
     if not replace:
-        raise JobError(f"{path.name}: file exists, and is not of this job; move it away, or choose another name")
+        raise JobError(
+            f"{path.name}: file exists, and is not of this job; move it away, choose another name, or say replace"
+        )
 
 
 @contextmanager
