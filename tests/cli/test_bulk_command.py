@@ -16,7 +16,7 @@ from llama_client.testing.dialects import OPENAI
 from llama_client.testing.loopback import Answer, Received, WireServer, as_json
 from tests.cli.conftest import finished, on_terminal, run, running
 
-ROWS = [{"text": f"ticket {number}", "id": number} for number in range(6)]
+TEXTS = [f"ticket {number}" for number in range(6)]
 SCHEMA = {"title": "Team", "type": "object", "properties": {"team": {"enum": ["a", "b"]}}, "required": ["team"]}
 REFUSED = {"error": {"message": "not this one", "type": "invalid_request_error", "code": None}}
 
@@ -56,17 +56,18 @@ class Desk:
 @pytest.fixture
 def model(clean_home: Path) -> Iterator[Desk]:
     """It is the default of the configuration; `in.jsonl` and `team.json` are in the working folder."""
-    with WireServer(lambda received: model.answer(received)) as server:
-        model = Desk(server)
+    desks: list[Desk] = []
+    with WireServer(lambda received: desks[0].answer(received)) as server:
+        desks.append(Desk(server))
         work = clean_home / "work"
         (work / "llama-client.toml").write_text(
             f"default_model = 'desk/m'\n[providers.desk]\nkind = 'openai'\nbase_url = '{server.url}/v1'\n"
             "[[prices]]\ntarget = 'desk/m'\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 2\n",
             encoding="utf-8",
         )
-        (work / "in.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in ROWS), encoding="utf-8")
+        (work / "in.jsonl").write_text("".join(f"{json.dumps({'text': text})}\n" for text in TEXTS), encoding="utf-8")
         (work / "team.json").write_text(json.dumps(SCHEMA), encoding="utf-8")
-        yield model
+        yield desks[0]
 
 
 def test_each_row_is_asked_and_the_answers_are_in_the_order_of_the_input(model: Desk) -> None:
@@ -77,7 +78,7 @@ def test_each_row_is_asked_and_the_answers_are_in_the_order_of_the_input(model: 
     )  # fmt: skip
     assert (ran.code, ran.err) == (0, "")
     with open("out.csv", encoding="utf-8", newline="") as file:
-        assert [row["answer"] for row in csv.DictReader(file)] == [f"Sort: {row['text']}" for row in ROWS]
+        assert [row["answer"] for row in csv.DictReader(file)] == [f"Sort: {text}" for text in TEXTS]
     assert ran.out.startswith("out.csv: 6 rows: 6 answered\ncost $0.")
     asked = model.server.requests[0].json
     assert asked["messages"][0] == {"role": "system", "content": "Be short.\n"}
@@ -109,7 +110,7 @@ def test_failed_rows_are_told_and_asked_again(model: Desk) -> None:
     model.refuses = None
     again = run("bulk", "in.jsonl", "out.jsonl", "--retry-failed")
     assert (again.code, again.err) == (0, "")
-    assert model.prompts == sorted([*(row["text"] for row in ROWS), "ticket 3"])  # type: ignore[list-item]
+    assert model.prompts == sorted([*TEXTS, "ticket 3"])
     assert all(json.loads(line)["error"] is None for line in Path("out.jsonl").read_text().splitlines())
 
 
@@ -180,7 +181,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(model: Desk) -> None
     assert "Try: the same command, which goes on from there" in ran.err
     assert not Path("out.jsonl").exists()
     assert run("bulk", "in.jsonl", "out.jsonl").code == 0
-    assert model.prompts == sorted(str(row["text"]) for row in ROWS)
+    assert model.prompts == TEXTS
 
 
 def test_a_terminal_shows_one_line_that_goes_away(model: Desk) -> None:
