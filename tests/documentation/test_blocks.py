@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from llama_client import load_config
-from tests.documentation import programs, sessions
+from tests.documentation import notebooks, programs, sessions
 from tests.documentation.pages import Block, blocks
 
-KINDS = ("python", "toml", "console", "json", "")
+KINDS = ("python", "toml", "console", "json", "csv", "")
 BLOCKS = blocks()
 # What only code begins with; it may not stand in a block that nobody runs.
 _SIGNS_OF_CODE = ("$ ", "import ", "from ", "llama-client ", "pip ", "[providers", "[[")
@@ -21,7 +21,12 @@ _SIGNS_OF_CODE = ("$ ", "import ", "from ", "llama-client ", "pip ", "[providers
 
 @functools.cache
 def of_kind(language: str) -> list[Block]:
-    return [block for block in BLOCKS if block.language == language and not _is_tests(block)]
+    return [
+        block
+        for block in BLOCKS
+        # The cells of a notebook are run as a whole, by test_notebooks.py.
+        if block.language == language and block.page not in notebooks.PAGES and not _is_tests(block)
+    ]
 
 
 def _is_tests(block: Block) -> bool:
@@ -88,6 +93,13 @@ def test_a_session_goes_as_it_is_shown(block: Block, folder: Path, demo_model: P
 @each("json")
 def test_a_json_block_is_json(block: Block) -> None:
     json.loads(block.source)
+
+
+@each("csv")
+def test_a_table_is_a_file_that_a_block_below_reads(block: Block) -> None:
+    below = [other.source for other in BLOCKS if other.page == block.page and other.line > block.line]
+    assert block.title is not None
+    assert any(block.title in source for source in below)
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS}))
