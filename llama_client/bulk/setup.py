@@ -164,7 +164,7 @@ class JobSetup:
         source, options = self._opened(), self.options
         if not source.is_replayable:
             raise InvalidRequestError(
-                f"rows: {source.name} gives its rows once, so nothing would be left for the job; plan with a list or a file",
+                f"rows: {source.name} gives its rows once, and the job would find none; plan with a list or a file",
                 param="rows",
             )
         folder = None if options.job is None else Path(options.job)

@@ -159,8 +159,8 @@ class Work:
         place = ended.pending.row.where or f"row {ended.pending.row.position + 1}"
         if worst is None:
             why = (
-                f"what {place} may cost is unknown: set max_tokens in params, and the price of its target in [[prices]] "
-                "where that has none"
+                f"what {place} may cost is unknown: set max_tokens in params, and where its target has no price, one "
+                "in [[prices]]"
             )
         else:
             why = f"${purse.spent_usd:f} of ${purse.most_usd:f} is spent, and {place} may cost up to ${worst:f}"

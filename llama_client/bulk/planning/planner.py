@@ -134,8 +134,7 @@ def _batches(
                 target=target.name,
                 rows=sums.rows,
                 is_possible=refusal is None,
-                why=refusal
-                or f"{limit.title}: usually within minutes, at the latest in {limit.windows_s[0] // 3600} h",
+                why=refusal or f"{limit.title}: usually minutes, at most {limit.windows_s[0] // 3600} h",
                 usd=sums.usd,
                 most_usd=sums.most_usd,
                 ends_in_s=_USUAL_BATCH_S,
@@ -190,9 +189,8 @@ def _plan(
 ) -> BulkPlan:
     cost = "an unknown amount" if usd is None else f"about ${usd:.6f}"
     if batch_rows:
-        names = " and ".join(
-            dict.fromkeys(each.target for each in quotes if each.venue == "batch" and each.is_possible)
-        )
+        usable = (each.target for each in quotes if each.venue == "batch" and each.is_possible)
+        names = " and ".join(dict.fromkeys(usable))
         said = (
             f"{batch_rows:,} of {measure.rows:,} rows go to batches of {names}, the least expected cost ({cost}). "
             f"What has no answer after {_duration(left_s)} is asked at once, in time for the deadline; about "

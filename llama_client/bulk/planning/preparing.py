@@ -94,7 +94,7 @@ def require_known(spent_usd: Decimal | None) -> Decimal:
     """
     if spent_usd is None:
         raise JobError(
-            "max_usd: what earlier runs of the job cost is unknown, as a target has no price; set it in [[prices]], and "
-            "use another job folder, or leave out max_usd"
+            "max_usd: what earlier runs of the job cost is unknown, as a target has no price; set it in [[prices]] "
+            "and use another job folder, or leave out max_usd"
         )
     return spent_usd

@@ -228,7 +228,7 @@ class Pricing:
         )
         longest = longest_answer(candidate, context.providers)
         timeout_s = request.timeout or context.timeout or context.config.routing.deadline_s or float("inf")
-        most: Decimal | None = Decimal(0)
+        most = Decimal(0)
         for price in prices:
             worst = worst_case(price, request, prompt, longest, timeout_s)
             if worst is None:

@@ -70,7 +70,7 @@ class BulkPlan:
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON has it: amounts are text, since a float would round them."""
-        return _plain(asdict(self))
+        return {name: _plain(value) for name, value in asdict(self).items()}
 
 
 def _plain(value: Any) -> Any:
