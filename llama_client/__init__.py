@@ -57,7 +57,8 @@ from llama_client.version import __version__
 
 if TYPE_CHECKING:
     from llama_client.bulk.api import AsyncBulk, Bulk
-    from llama_client.bulk.receipt import BulkProgress, BulkReceipt
+    from llama_client.bulk.planning.quotes import BulkPlan, VenueQuote
+    from llama_client.bulk.receipt import BulkProgress, BulkReceipt, VenueReceipt
     from llama_client.bulk.results import BulkResult
     from llama_client.config.load import load_config
     from llama_client.config.schema import Config
@@ -86,6 +87,7 @@ __all__ = [
     "BudgetExceededError",
     "BudgetState",
     "Bulk",
+    "BulkPlan",
     "BulkProgress",
     "BulkReceipt",
     "BulkResult",
@@ -133,6 +135,8 @@ __all__ = [
     "TrafficReport",
     "UnsupportedFeatureError",
     "Usage",
+    "VenueQuote",
+    "VenueReceipt",
     "__version__",
     "load_config",
 ]
@@ -141,8 +145,9 @@ __all__ = [
 # What not every program needs, and where it is: each takes a millisecond or more to import.
 _LATER = {
     **dict.fromkeys(("AsyncBulk", "Bulk"), "llama_client.bulk.api"),
-    **dict.fromkeys(("BulkProgress", "BulkReceipt"), "llama_client.bulk.receipt"),
+    **dict.fromkeys(("BulkProgress", "BulkReceipt", "VenueReceipt"), "llama_client.bulk.receipt"),
     "BulkResult": "llama_client.bulk.results",
+    **dict.fromkeys(("BulkPlan", "VenueQuote"), "llama_client.bulk.planning.quotes"),
     "Config": "llama_client.config.schema",
     "load_config": "llama_client.config.load",
     **dict.fromkeys(("AskParams", "CreateParams", "ParseParams"), "llama_client.types.request"),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 from llama_client.chat import AsyncChat, CacheMode, CallContext, Chat, DefaultModel, asked, checked_tags, runs
 from llama_client.clock import Clock, EventLoop, running_loop
@@ -635,6 +635,9 @@ class LlamaClient(_BaseClient):
         max_concurrency: int | None = None,
         retry_failed: bool = False,
         on_progress: Callable[[BulkProgress], object] | None = None,
+        max_usd: Decimal | float | str | None = None,
+        deadline_s: float | None = None,
+        venues: Sequence[Literal["now", "batch"]] | None = None,
     ) -> Bulk:
         """Many requests as one job: as many at once as the targets bear, each row answered once.
 
@@ -655,6 +658,12 @@ class LlamaClient(_BaseClient):
             max_concurrency: The most calls in flight; None: as many as latency and rate limits allow.
             retry_failed: Ask the rows that failed in an earlier run again.
             on_progress: Called with how far the job is, at most ten times a second, in another thread.
+            max_usd: What the job may cost over all of its runs, in US dollars. A call is made only while it would fit
+                at its worst, so give `max_tokens` in `params`; then the job stops, and goes on with a larger amount.
+            deadline_s: In how many seconds all should be done, counted from the first run of the job. With it, rows go
+                to the batch API of their provider where that is cheaper; those of a batch that is late are asked at
+                once, in time. None: all is asked at once. A job that misses it goes on to its end.
+            venues: Those that are permitted: `now`, `batch`. Rows that no batch answers are asked at once anyhow.
 
         Returns:
             The job. Nothing is read or asked before it is iterated over, or run.
@@ -671,8 +680,9 @@ class LlamaClient(_BaseClient):
         from llama_client.bulk.setup import BulkOptions, JobSetup
 
         options = BulkOptions(
-            model, prompt, system, schema, params, job, limit, max_concurrency, retry_failed, on_progress
-        )
+            model, prompt, system, schema, params, job, limit, max_concurrency, retry_failed, on_progress,
+            max_usd, deadline_s, venues,
+        )  # fmt: skip
         return Bulk(JobSetup(self._context, rows, options))
 
     def _settle(self) -> None:
@@ -813,6 +823,9 @@ class AsyncLlamaClient(_BaseClient):
         max_concurrency: int | None = None,
         retry_failed: bool = False,
         on_progress: Callable[[BulkProgress], object] | None = None,
+        max_usd: Decimal | float | str | None = None,
+        deadline_s: float | None = None,
+        venues: Sequence[Literal["now", "batch"]] | None = None,
     ) -> AsyncBulk:
         """`LlamaClient.bulk`, for `async for` and `await job.run(...)`."""
         ready("llama_client.bulk.api", "llama_client.bulk.setup")
@@ -820,8 +833,9 @@ class AsyncLlamaClient(_BaseClient):
         from llama_client.bulk.setup import BulkOptions, JobSetup
 
         options = BulkOptions(
-            model, prompt, system, schema, params, job, limit, max_concurrency, retry_failed, on_progress
-        )
+            model, prompt, system, schema, params, job, limit, max_concurrency, retry_failed, on_progress,
+            max_usd, deadline_s, venues,
+        )  # fmt: skip
         return AsyncBulk(JobSetup(self._context, rows, options))
 
     async def aclose(self) -> None:

@@ -13,6 +13,7 @@ from llama_client.bulk.tasks import TaskRun
 from llama_client.bulk.threads import ThreadedRun
 
 if TYPE_CHECKING:
+    from llama_client.bulk.planning.quotes import BulkPlan
     from llama_client.bulk.receipt import BulkReceipt
     from llama_client.bulk.results import BulkResult
     from llama_client.bulk.setup import JobSetup
@@ -39,6 +40,25 @@ class Bulk:
     def _repr_html_(self) -> str:
         return receipt_table(self.receipt)
 
+    def plan(self) -> BulkPlan:
+        """What the job would do, what it would cost at each venue, and why it is done so. Reads all rows, asks none.
+
+        Returns:
+            The plan for the rows that are not done; `as_dict` gives it as JSON.
+
+        Raises:
+            InvalidRequestError: The rows can be read once only (an iterator), or one is broken.
+            JobError: The folder is in use or of another job.
+            ConfigError: The model is unknown.
+
+        Example:
+            job = client.bulk(["Why do llamas hum?"], model="gguf/smollm2-135m", params={"max_tokens": 8})
+            plan = job.plan()
+            print(plan.rows, plan.venue, plan.usd, plan.most_usd)
+            print(plan.explanation)
+        """
+        return self._setup.plan()
+
     def __iter__(self) -> Generator[BulkResult]:
         """Each result as it comes; first those that earlier runs of the job had, with `is_earlier`."""
         with closing(self._setup.begin()) as run:
@@ -61,7 +81,7 @@ class Bulk:
 
         Raises:
             JobError: The folder is in use or of another job, the input has changed, or the disk is full.
-            BudgetExceededError: A budget does not allow further calls. What was done is kept.
+            BudgetExceededError: A budget or `max_usd` does not allow further calls. What was done is kept.
             InvalidRequestError: A row is broken; nothing was asked.
             ConfigError: The model is unknown; nothing was asked.
 
@@ -117,6 +137,10 @@ class AsyncBulk:
 
     def _repr_html_(self) -> str:
         return receipt_table(self.receipt)
+
+    async def plan(self) -> BulkPlan:
+        """`Bulk.plan`, awaited."""
+        return await asyncio.to_thread(self._setup.plan)
 
     async def __aiter__(self) -> AsyncGenerator[BulkResult]:
         """Each result as it comes; first those that earlier runs of the job had, with `is_earlier`."""

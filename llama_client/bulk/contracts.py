@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -85,6 +86,10 @@ class Journal(Protocol):
 
     def results(self, rows: Iterator[Row] | None = None, *, only_earlier: bool = False) -> Iterator[BulkResult]:
         """What is done, failures included, in the order of the input: with the rows of the input where given."""
+        ...
+
+    def spent(self) -> Decimal | None:
+        """What the rows have cost that are done; None: of at least one it is unknown."""
         ...
 
     def close(self) -> None: ...

@@ -6,8 +6,9 @@ import heapq
 import math
 import random
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, TypeAlias
 
 from llama_client.errors import (
@@ -29,6 +30,8 @@ from llama_client.errors import (
 if TYPE_CHECKING:
     from llama_client.bulk.contracts import Limits
     from llama_client.bulk.limits.flights import Flight
+    from llama_client.bulk.planning.purse import Purse
+    from llama_client.bulk.results import BulkResult
     from llama_client.bulk.rows import Row
     from llama_client.types.completion import Attempt, ChatCompletion
 
@@ -69,6 +72,8 @@ class PendingRow:
         refusals: How often it was rate limited.
         attempts: Those of its failed tries.
         flight: What its limit knows of the call in flight.
+        worst_usd: The most that a try costs; None: unknown, or nobody asks.
+        kept: Its result, where that is recorded already.
     """
 
     row: Row
@@ -77,6 +82,16 @@ class PendingRow:
     refusals: int = 0
     attempts: list[Attempt] = field(default_factory=list)
     flight: Flight | None = None
+    worst_usd: Decimal | None = None
+    kept: BulkResult | None = None
+
+
+class MoneyEndedError(Exception):
+    """The job may not cost so much as its next row might."""
+
+    def __init__(self, pending: PendingRow) -> None:
+        super().__init__(pending.row.where)
+        self.pending = pending
 
 
 Outcome: TypeAlias = "ChatCompletion | LlamaClientError"
@@ -96,6 +111,7 @@ class Dispatcher:
     Attributes:
         in_flight: The calls in flight.
         is_stopped: Whether no further call starts. Setting it needs no lock.
+        purse: The money of the job; None: no limit.
     """
 
     limits: Limits
@@ -103,6 +119,7 @@ class Dispatcher:
     random: random.Random = field(default_factory=random.Random)
     in_flight: int = 0
     is_stopped: bool = False
+    purse: Purse | None = None
     _is_read: bool = False
     _unrecorded: int = 0
     # By target, so that one that is full does not hold back the rows of the others.
@@ -129,15 +146,19 @@ class Dispatcher:
             return 0
         return max(_READ_AHEAD - self._ready_count, 0)
 
-    def add(self, rows: Iterable[PendingRow], *, is_end: bool) -> list[Done]:
-        """Takes rows that were read. What is returned is to be recorded."""
+    def add(self, rows: Iterable[PendingRow], *, is_end: bool, done: Sequence[Done] = ()) -> list[Done]:
+        """Takes rows that were read, and those that came of batches. What is returned is to be recorded."""
         for pending in rows:
             self._make_ready(pending)
         self._is_read = self._is_read or is_end
-        return self._done([])
+        return self._done([*done])
 
     def next(self, now: float) -> PendingRow | float:
-        """The row to ask now, which counts as in flight from here on; or seconds until there may be one."""
+        """The row to ask now, which counts as in flight from here on; or seconds until there may be one.
+
+        Raises:
+            MoneyEndedError: The next row may cost more than the job may, and nothing is under way that could cost less.
+        """
         if self.is_stopped or self._unrecorded + self.in_flight >= self.max_pending:
             return math.inf
         while self._delayed and self._delayed[0][0] <= now:
@@ -150,6 +171,10 @@ class Dispatcher:
             if target_s > 0:
                 wait_s = min(wait_s, target_s)
                 continue
+            if self.purse is not None and not self.purse.take(rows[0].worst_usd):
+                if self.in_flight or self.purse.held_usd:
+                    return math.inf
+                raise MoneyEndedError(rows[0])
             pending = rows.popleft()
             self._ready_count -= 1
             if not rows:
@@ -168,6 +193,7 @@ class Dispatcher:
         self.in_flight -= 1
         assert pending.flight is not None
         self.limits.ended(pending.flight, now, outcome)
+        self._pay(pending, usd_of(outcome.attempts))
         if not isinstance(outcome, LlamaClientError):
             return self._done([*self._held.pop(pending.target, ()), (pending, outcome)])
         delay_s = self._delay_s(pending, outcome)
@@ -191,6 +217,11 @@ class Dispatcher:
         self.in_flight -= 1
         assert pending.flight is not None
         self.limits.abandoned(pending.flight)
+        self._pay(pending, None)
+
+    def _pay(self, pending: PendingRow, usd: Decimal | None) -> None:
+        if self.purse is not None and pending.worst_usd is not None:
+            self.purse.settle(pending.worst_usd, usd)
 
     def recorded(self, rows: int) -> None:
         self._unrecorded -= rows
@@ -225,6 +256,17 @@ class Dispatcher:
         delay_s = min(_FIRST_DELAY_S * 2.0**exponent, _LONGEST_DELAY_S) * self.random.uniform(0.5, 1.0)
         asked_s = error.retry_after_s
         return delay_s if asked_s is None else max(min(asked_s, _LONGEST_ASKED_S), delay_s)
+
+
+def usd_of(attempts: Iterable[Attempt]) -> Decimal | None:
+    """What attempts cost, None: unknown; those that have no cost were free, or never sent."""
+    total = Decimal(0)
+    for attempt in attempts:
+        if attempt.cost is not None:
+            if attempt.cost.usd is None:
+                return None
+            total += attempt.cost.usd
+    return total
 
 
 def may_pass(error: LlamaClientError) -> bool:

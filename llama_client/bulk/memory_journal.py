@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,5 +27,8 @@ class NoJournal:
 
     def results(self, rows: Iterator[Row] | None = None, *, only_earlier: bool = False) -> Iterator[BulkResult]:
         return iter(())
+
+    def spent(self) -> Decimal | None:
+        return Decimal(0)
 
     def close(self) -> None: ...

@@ -43,6 +43,10 @@ def receipt_lines(receipt: BulkReceipt) -> list[str]:
     if receipt.prompt_tokens is not None and receipt.completion_tokens is not None:
         made.append(f"{receipt.prompt_tokens:,} tokens in, {receipt.completion_tokens:,} out")
     lines = [", ".join(rows), ", ".join([*made, duration(receipt.seconds)])]
+    for venue, each in receipt.venues.items():
+        if venue != "now" and each.saved_usd:
+            paid = f"list price {_usd(each.list_usd or Decimal(0))}, paid {_usd(each.usd or Decimal(0))}"
+            lines.append(f"{each.rows:,} by {venue}: {paid}, saved {_usd(each.saved_usd)}")
     if receipt.maybe_paid_twice:
         count = receipt.maybe_paid_twice
         lines.append(f"{count:,} {'call' if count == 1 else 'calls'} in flight at kills may have been paid twice")

@@ -4,18 +4,40 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from llama_client.costs.money import exact
+from llama_client.costs.money import added, exact
 
 if TYPE_CHECKING:
-    from llama_client.bulk.results import BulkResult
+    from llama_client.bulk.results import BulkResult, Venue
 
+# Fewer rows through the router say little about their rate.
+_MEASURED_ROWS = 50
 # A rate of the last so many seconds says what to expect, and not what the start was like.
 _RATE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class VenueReceipt:
+    """What rows of one venue cost. Amounts are in US dollars; None: a part is unknown.
+
+    Attributes:
+        rows: Rows that it answered or gave up.
+        list_usd: What they would have cost at once, asked anew.
+        usd: What was paid.
+        saved_usd: The difference.
+    """
+
+    rows: int = 0
+    list_usd: Decimal | None = Decimal(0)
+    usd: Decimal | None = Decimal(0)
+
+    @property
+    def saved_usd(self) -> Decimal | None:
+        return None if self.list_usd is None or self.usd is None else self.list_usd - self.usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +57,7 @@ class BulkReceipt:
         known_usd: The sum of those parts that are known.
         seconds: How long this run took.
         maybe_paid_twice: Calls that were in flight when runs of the job were killed, and were made again.
+        venues: Of each venue that answered rows in this run (`now`, `batch`, `cache`): list price, paid, saved.
     """
 
     rows: int = 0
@@ -49,6 +72,17 @@ class BulkReceipt:
     known_usd: Decimal = Decimal(0)
     seconds: float = 0.0
     maybe_paid_twice: int = 0
+    venues: Mapping[Venue, VenueReceipt] = field(default_factory=dict)
+
+    @property
+    def list_usd(self) -> Decimal | None:
+        """What this run's rows would have cost at once, asked anew; None: a part is unknown."""
+        return _total(each.list_usd for each in self.venues.values())
+
+    @property
+    def saved_usd(self) -> Decimal | None:
+        """What batches and the cache have saved; None: a part is unknown."""
+        return _total(each.saved_usd for each in self.venues.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +124,10 @@ class Tally:
     earlier_failed: int = 0
     answered: int = 0
     failed: int = 0
+    list_usd: Callable[[BulkResult], Decimal | None] = lambda result: result.usd
+    _venues: dict[Venue, VenueReceipt] = field(default_factory=dict)
+    _at_once: int = 0
+    _first_at: float | None = None
     _calls: int = 0
     _prompt_tokens: int | None = 0
     _completion_tokens: int | None = 0
@@ -105,6 +143,19 @@ class Tally:
         self._started_at = self.monotonic()
         self._marks = [(self._started_at, 0)]
 
+    def was_earlier(self) -> None:
+        """An earlier run has done a row."""
+        with self._lock:
+            self.earlier += 1
+
+    def rate_at_once(self) -> float | None:
+        """Rows a second through the router, measured over at least some of them; None: too few."""
+        with self._lock:
+            if self._at_once < _MEASURED_ROWS or self._first_at is None:
+                return None
+            took_s = self.monotonic() - self._first_at
+            return self._at_once / took_s if took_s > 0 else None
+
     def end(self) -> None:
         self._ended_at = self.monotonic()
 
@@ -118,6 +169,7 @@ class Tally:
                     usage = result.completion.usage
                     self._prompt_tokens = _sum(self._prompt_tokens, usage.prompt_tokens)
                     self._completion_tokens = _sum(self._completion_tokens, usage.completion_tokens)
+                self._add_to_venue(result)
                 if result.usd is None:
                     self._is_unpriced = True
                 else:
@@ -127,6 +179,15 @@ class Tally:
             self._marks.append((now, self.answered + self.failed))
             while len(self._marks) > 2 and self._marks[1][0] < now - _RATE_S:
                 self._marks.pop(0)
+
+    def _add_to_venue(self, result: BulkResult) -> None:
+        before = self._venues.get(result.venue, VenueReceipt())
+        self._venues[result.venue] = VenueReceipt(
+            before.rows + 1, _added(before.list_usd, self.list_usd(result)), _added(before.usd, result.usd)
+        )
+        if result.venue == "now":
+            self._at_once += 1
+            self._first_at = self._first_at or self.monotonic()
 
     def progress(self, in_flight: int) -> BulkProgress:
         with self._lock:
@@ -168,8 +229,20 @@ class Tally:
                 known_usd=self._usd,
                 seconds=until - self._started_at,
                 maybe_paid_twice=self.maybe_paid_twice,
+                venues=dict(self._venues),
             )
 
 
 def _sum(so_far: int | None, more: int | None) -> int | None:
     return None if so_far is None or more is None else so_far + more
+
+
+def _added(so_far: Decimal | None, more: Decimal | None) -> Decimal | None:
+    return None if so_far is None or more is None else added(so_far, more)
+
+
+def _total(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    total: Decimal | None = Decimal(0)
+    for each in amounts:
+        total = _added(total, each)
+    return total

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_client.bulk.asking import Asker
 from llama_client.bulk.checks import check_rows
-from llama_client.bulk.dispatcher import Dispatcher
+from llama_client.bulk.dispatcher import Dispatcher, PendingRow
 from llama_client.bulk.inputs.opening import open_input
 from llama_client.bulk.job.folder import JobFolder
 from llama_client.bulk.job.manifest import JobOptions
@@ -20,6 +21,12 @@ from llama_client.bulk.memory_journal import NoJournal
 from llama_client.bulk.notebook import told_in_notebook
 from llama_client.bulk.outputs.frames import AnsweredFrame
 from llama_client.bulk.outputs.writers import writer_of
+from llama_client.bulk.planning.deadlines import deadline_at
+from llama_client.bulk.planning.preparing import cancelling_at, chosen, hand_in, require_known
+from llama_client.bulk.planning.pricing import Pricing
+from llama_client.bulk.planning.purse import Purse
+from llama_client.bulk.planning.terms import Terms, checked_terms
+from llama_client.bulk.planning.venues import BatchWork
 from llama_client.bulk.receipt import BulkProgress, BulkReceipt, Tally
 from llama_client.bulk.work import Work
 from llama_client.errors import InvalidRequestError
@@ -27,6 +34,8 @@ from llama_client.errors import InvalidRequestError
 if TYPE_CHECKING:
     from llama_client.bulk.contracts import Journal
     from llama_client.bulk.inputs.rows_input import RowsInput
+    from llama_client.bulk.planning.quotes import BulkPlan
+    from llama_client.bulk.rows import Row
     from llama_client.chat import CallContext
 
 
@@ -44,12 +53,20 @@ class BulkOptions:
     max_concurrency: int | None
     retry_failed: bool
     on_progress: Callable[[BulkProgress], object] | None
+    max_usd: Decimal | float | str | None = None
+    deadline_s: float | None = None
+    venues: Collection[str] | None = None
 
     def __post_init__(self) -> None:
         most = self.max_concurrency
         if most is not None and (type(most) is not int or most < 1):
             message = f"max_concurrency: must be a whole number from 1, got {most!r:.60}"
             raise InvalidRequestError(message, param="max_concurrency")
+        checked_terms(self.max_usd, self.deadline_s, self.venues)
+
+    @property
+    def terms(self) -> Terms:
+        return checked_terms(self.max_usd, self.deadline_s, self.venues)
 
 
 @dataclass(slots=True, eq=False)
@@ -79,10 +96,7 @@ class JobSetup:
             ConfigError: The model is unknown.
         """
         options, source = self.options, self._opened()
-        model = self._model()
-        if model is not None and not source.is_batch:
-            # An unknown one would be the failure of each row.
-            self.context.resolver.choices(model)
+        self._require_model(source)
         folder = None if options.job is None else Path(options.job)
         if output is not None:
             folder = folder or output.with_name(f"{output.name}.job")
@@ -100,18 +114,76 @@ class JobSetup:
                 )
             stack.callback(journal.close)
             total = check_rows(source, journal, options.limit) if source.is_replayable else source.count()
-            tally = self._tally = Tally(total=total, maybe_paid_twice=journal.maybe_paid_twice)
+            pricing = Pricing(self.context, source.answers.form)
+            tally = self._tally = Tally(
+                total=total, maybe_paid_twice=journal.maybe_paid_twice, list_usd=pricing.list_usd
+            )
             asker = Asker(self.context, source.answers.form)
             most = MOST if options.max_concurrency is None else options.max_concurrency
-            dispatcher = Dispatcher(AdaptiveLimits(most), most)
+            purse = _purse(options.terms, journal)
+            dispatcher = Dispatcher(AdaptiveLimits(most), most, purse=purse)
+
+            def pending(row: Row) -> PendingRow:
+                worst_usd = None if purse is None else pricing.worst_usd(row)
+                return PendingRow(row, asker.target_of(row), worst_usd=worst_usd)
+
+            batches = None
+            if folder is not None:
+                batches = BatchWork(self.context, folder, journal, pending, purse, tally.was_earlier)
+                stack.callback(batches.close)
+                self._start_batches(batches, folder, source, journal, pricing, purse, tally)
             ledger = self.context.accounting.ledger
             flush = None if ledger is None else ledger.flush
             # Where earlier failures are asked again, they are failures of this run, if of any.
             tally.earlier_failed = 0 if options.retry_failed else journal.failed
             form, tell = source.answers.form, told_in_notebook(options.on_progress)
-            work = Work(source, journal, dispatcher, tally, asker.target_of, flush, options.limit, form, tell)
+            work = Work(source, journal, dispatcher, tally, pending, flush, options.limit, form, tell, batches)
             stack.pop_all()
         return Run(work, asker, source, folder, output, replace)
+
+    def _start_batches(
+        self,
+        batches: BatchWork,
+        folder: Path,
+        source: RowsInput,
+        journal: Journal,
+        pricing: Pricing,
+        purse: Purse | None,
+        tally: Tally,
+    ) -> None:
+        """Those that an earlier run has left, and new ones where the plan says so."""
+        terms, wall = self.options.terms, self.context.clock.wall
+        deadline = deadline_at(folder, terms.deadline_s, wall())
+        if terms.are_planned and source.is_replayable:
+            left_s = None if deadline is None else deadline - wall()
+            hand_in(self.context, source, journal, pricing, batches, purse, terms, left_s)
+        if batches.has_batches:
+            batches.start(cancelling_at(deadline, tally, batches.open_rows()))
+
+    def plan(self) -> BulkPlan:
+        """What the job would do with the rows that are not done. It blocks, reads all rows, and asks none.
+
+        Raises:
+            InvalidRequestError: The rows can be read once only, or one is broken.
+            JobError: The folder is in use or of another job.
+        """
+        source, options = self._opened(), self.options
+        if not source.is_replayable:
+            raise InvalidRequestError(
+                f"rows: {source.name} gives its rows once, and the job would find none; plan with a list or a file",
+                param="rows",
+            )
+        self._require_model(source)
+        folder = None if options.job is None else Path(options.job)
+        journal: Journal = NoJournal()
+        if folder is not None and (folder / "manifest.json").exists():
+            journal = JobFolder(folder, source.name, self._determining(source), retries_failures=options.retry_failed)
+        with closing(journal):
+            check_rows(source, journal, options.limit)
+            rows = (row for row in source.rows() if not journal.is_done(row))
+            measure = Pricing(self.context, source.answers.form).measure(rows)
+        terms = options.terms
+        return chosen(self.context, measure, terms, terms.deadline_s, has_folder=True).plan
 
     def frame(self) -> AnsweredFrame:
         """Where results are put beside their rows. It may block.
@@ -135,6 +207,12 @@ class JobSetup:
             )
         return self._source
 
+    def _require_model(self, source: RowsInput) -> None:
+        """An unknown model would be the failure of each row."""
+        model = self._model()
+        if model is not None and not source.is_batch:
+            self.context.resolver.choices(model)
+
     def _model(self) -> str | Sequence[str] | None:
         return self.options.model or self.context.model or self.context.config.default_model
 
@@ -142,6 +220,12 @@ class JobSetup:
         options, form = self.options, source.answers.form
         schema = None if form is None else form.response_format
         return JobOptions(self._model(), options.prompt, options.system, schema, options.params)
+
+
+def _purse(terms: Terms, journal: Journal) -> Purse | None:
+    if terms.max_usd is None:
+        return None
+    return Purse(terms.max_usd, require_known(journal.spent()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llama_client.bulk.dispatcher import Done, Outcome, PendingRow
+from llama_client.bulk.dispatcher import Done, MoneyEndedError, Outcome, PendingRow
 from llama_client.bulk.interrupts import watched_interrupts
 from llama_client.bulk.work import BATCH, BUFFERED, GRACE_S, Work, ends_job
 from llama_client.errors import LlamaClientError
@@ -137,7 +137,8 @@ class TaskRun:
                 for pending in begun:
                     self._spawn(self._perform(pending))
                 continue
-            if dispatcher.wanted() >= BATCH and not self._is_reading:
+            # What comes of batches would go past a consumer that is slow.
+            if dispatcher.wanted() >= BATCH and not self._is_reading and len(self._out) < BUFFERED:
                 self._is_reading = True
                 self._spawn(self._read())
             if wait_s < math.inf and not dispatcher.in_flight and not self._is_reading:
@@ -152,7 +153,10 @@ class TaskRun:
         """The rows to begin now, and how long to wait where there is none."""
         begun: list[PendingRow] = []
         while len(begun) < BATCH and len(self._out) < BUFFERED:
-            step = self._work.dispatcher.next(self._clock.monotonic())
+            try:
+                step = self._work.dispatcher.next(self._clock.monotonic())
+            except MoneyEndedError as ended:
+                raise self._work.money_ended(ended) from None
             if not isinstance(step, PendingRow):
                 return begun, step
             begun.append(step)
@@ -160,10 +164,10 @@ class TaskRun:
 
     async def _read(self) -> None:
         try:
-            rows, is_end = await self._in_thread(self._work.read, BATCH)
+            rows, came, is_end = await self._in_thread(self._work.read, BATCH)
         finally:
             self._is_reading = False
-        self._hand_over(self._work.dispatcher.add(rows, is_end=is_end))
+        self._hand_over(self._work.dispatcher.add(rows, is_end=is_end, done=came))
         self._changed.set()
 
     async def _perform(self, pending: PendingRow) -> None:

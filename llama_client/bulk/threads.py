@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
-from llama_client.bulk.dispatcher import Done, Outcome, PendingRow
+from llama_client.bulk.dispatcher import Done, MoneyEndedError, Outcome, PendingRow
 from llama_client.bulk.work import BATCH, BUFFERED, GRACE_S, Work, ends_job
 from llama_client.errors import LlamaClientError
 from llama_client.waiting import POLL_S, get_within
@@ -138,6 +138,8 @@ class ThreadedRun:
     def _run_worker(self) -> None:
         try:
             self._work_on()
+        except MoneyEndedError as ended:
+            self._fail(self._work.money_ended(ended))
         except BaseException as error:  # noqa: BLE001 - raised in the consumer's thread
             self._fail(error)
         finally:
@@ -154,7 +156,9 @@ class ThreadedRun:
                 step: PendingRow | float = math.inf
                 if not self._keeps or self._given - self._taken < BUFFERED:
                     step = dispatcher.next(clock.monotonic())
-                is_over, wanted = dispatcher.is_over, dispatcher.wanted()
+                # What comes of batches would go past a consumer that is slow.
+                is_full = self._keeps and self._given - self._taken >= BUFFERED
+                is_over, wanted = dispatcher.is_over, 0 if is_full else dispatcher.wanted()
                 has_idle = self._idle > 0
             if isinstance(step, PendingRow):
                 if not has_idle:
@@ -190,13 +194,13 @@ class ThreadedRun:
         if not self._reading.acquire(blocking=False):
             return False
         try:
-            rows, is_end = self._work.read(BATCH)
+            rows, came, is_end = self._work.read(BATCH)
         finally:
             self._reading.release()
         with self._lock:
-            done = self._work.dispatcher.add(rows, is_end=is_end)
+            done = self._work.dispatcher.add(rows, is_end=is_end, done=came)
         self._hand_over(done)
-        return bool(rows) or is_end
+        return bool(rows or came) or is_end
 
     def _perform(self, pending: PendingRow) -> None:
         question = self._ask(pending.row)

@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llama_client.bulk.checks import RowChecks, require_all
-from llama_client.bulk.dispatcher import Dispatcher, Done, PendingRow
+from llama_client.bulk.dispatcher import Dispatcher, Done, MoneyEndedError, PendingRow, usd_of
 from llama_client.bulk.receipt import BulkProgress, Tally
 from llama_client.bulk.results import BulkResult
 from llama_client.errors import (
@@ -20,12 +19,16 @@ from llama_client.errors import (
     JobError,
     LlamaClientError,
 )
+from llama_client.waiting import POLL_S
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from llama_client.bulk.contracts import Input, Journal
+    from llama_client.bulk.planning.venues import BatchWork
     from llama_client.bulk.rows import Row
     from llama_client.structured import AnswerForm
-    from llama_client.types.completion import Attempt, ChatCompletion
+    from llama_client.types.completion import ChatCompletion
 
 BATCH = 64
 """Rows that are read, or recorded, at once."""
@@ -47,22 +50,25 @@ class Work:
         journal: What was done.
         dispatcher: Which row is next; the drivers call it under their lock.
         tally: Adds up results.
-        target_of: What a row's limit is kept for.
+        pending: Makes what the dispatcher takes of a row.
         flush: Waits until the ledger rows of calls that have ended are written, at most so many seconds.
         limit: The most rows of the input; None: all.
         form: What answers are parsed to; None: they stay text.
         on_progress: Told how far the job is, in the thread that records.
+        batches: Rows that are in batches; None: none are.
     """
 
     source: Input
     journal: Journal
     dispatcher: Dispatcher
     tally: Tally
-    target_of: Callable[[Row], str]
+    pending: Callable[[Row], PendingRow]
     flush: Callable[[float], bool] | None = None
     limit: int | None = None
     form: AnswerForm | None = None
     on_progress: Callable[[BulkProgress], object] | None = None
+    batches: BatchWork | None = None
+    _is_at_end: bool = False
     _checks: RowChecks | None = None
     _rows: Iterator[Row] | None = None
     _flush_s: float = _FLUSH_S
@@ -73,8 +79,19 @@ class Work:
             # Others were checked as a whole, before.
             self._checks = RowChecks(self.source, self.journal)
 
-    def read(self, most: int) -> tuple[list[PendingRow], bool]:
-        """The next rows that are to be asked, and whether the input has ended."""
+    def read(self, most: int) -> tuple[list[PendingRow], list[Done], bool]:
+        """The next rows that are to be asked, what has come of batches, and whether there will be no more of both.
+
+        Waits a moment where rows are in batches and in no other place.
+        """
+        batches = self.batches
+        found, done = ([], []) if batches is None else batches.take(most, POLL_S if self._is_at_end else 0)
+        if not self._is_at_end and len(found) + len(done) < most:
+            more, self._is_at_end = self._read_input(most - len(found) - len(done))
+            found += more
+        return found, done, self._is_at_end and (batches is None or batches.is_over)
+
+    def _read_input(self, most: int) -> tuple[list[PendingRow], bool]:
         if self._rows is None:
             self._rows = self.source.rows()
         found: list[PendingRow] = []
@@ -85,11 +102,13 @@ class Work:
                     require_all(self.source, self.journal, self.tally.rows)
                 return found, True
             self.tally.rows += 1
+            if self.batches is not None and self.batches.is_held(row.position):
+                continue
             is_done = self.journal.is_done(row) if self._checks is None else self._checks.is_done(row)
             if is_done:
-                self.tally.earlier += 1
+                self.tally.was_earlier()
             else:
-                found.append(PendingRow(row, self.target_of(row)))
+                found.append(self.pending(row))
         return found, False
 
     def record(self, done: Sequence[Done]) -> list[BulkResult]:
@@ -97,18 +116,23 @@ class Work:
         if self.flush is not None and not self.flush(self._flush_s):
             # It logs that; the job goes on as calls do.
             self._flush_s = 0.0
-        results, calls = [], 0
+        results: list[BulkResult] = []
+        calls, kept = 0, []
         for pending, outcome in done:
             # Those of every try, whatever came of them.
             attempts = [*pending.attempts, *outcome.attempts]
             calls += sum(each.sent for each in attempts)
-            usd = _usd(attempts)
+            if pending.kept is not None:
+                kept.append(pending.kept)
+                continue
+            usd = usd_of(attempts)
             if isinstance(outcome, LlamaClientError):
                 outcome.attempts = attempts
                 results.append(BulkResult(pending.row, None, without_frames(outcome), usd=usd))
             else:
-                results.append(BulkResult(pending.row, outcome, usd=usd))
+                results.append(_answered(pending.row, outcome, usd))
         self.journal.record(results)
+        results += kept
         self.tally.add(results, calls)
         self.tell()
         return results
@@ -127,12 +151,36 @@ class Work:
                 _parse(result.completion, self.form)
             yield result
 
+    def money_ended(self, ended: MoneyEndedError) -> BudgetExceededError:
+        """The sentence for it."""
+        purse, worst = self.dispatcher.purse, ended.pending.worst_usd
+        assert purse is not None
+        progress = self.tally.progress(0)
+        place = ended.pending.row.where or f"row {ended.pending.row.position + 1}"
+        if worst is None:
+            why = (
+                f"what {place} may cost is unknown: set max_tokens in params, and where its target has no price, one "
+                "in [[prices]]"
+            )
+        else:
+            why = f"${purse.spent_usd:f} of ${purse.most_usd:f} is spent, and {place} may cost up to ${worst:f}"
+        done = progress.done + progress.failed
+        told = f"max_usd: {why}. {done:,} rows are done"
+        if progress.total is not None and done:
+            rest = purse.spent_usd / done * (progress.total - done)
+            told += f"; the other {progress.total - done:,} would cost about ${rest:.6f} more"
+        if self.journal.is_lasting:
+            told += "; the same call with a larger max_usd goes on"
+        return BudgetExceededError(told, budget="max_usd", spent_usd=purse.spent_usd, needed_usd=worst)
+
     def close(self) -> None:
-        """Ends the reading of the input, and the journal."""
+        """Ends the reading of the input, leaves the batches to the next run, and closes the journal."""
         self.tally.end()
         rows, self._rows = self._rows, None
         with ExitStack() as stack:
             stack.callback(self.journal.close)
+            if self.batches is not None:
+                stack.callback(self.batches.close)
             if self._checks is not None:
                 stack.callback(self._checks.close)
             close = getattr(rows, "close", None)
@@ -148,6 +196,10 @@ def _parse(completion: ChatCompletion, form: AnswerForm) -> None:
     with suppress(GenerationFailedError):
         for choice, parsed in zip(completion.choices, form.parsed(completion.choices), strict=True):
             choice.message.parsed = parsed
+
+
+def _answered(row: Row, completion: ChatCompletion, usd: Decimal | None) -> BulkResult:
+    return BulkResult(row, completion, None, "cache" if completion.is_cached else "now", usd)
 
 
 def ends_job(error: BaseException) -> bool:
@@ -169,14 +221,3 @@ def without_frames(error: LlamaClientError) -> LlamaClientError:
         if isinstance(each, AllTargetsFailedError):
             left += each.errors
     return error
-
-
-def _usd(attempts: Sequence[Attempt]) -> Decimal | None:
-    """What attempts cost; those that have no cost were free, or never sent."""
-    total = Decimal(0)
-    for attempt in attempts:
-        if attempt.cost is not None:
-            if attempt.cost.usd is None:
-                return None
-            total += attempt.cost.usd
-    return total

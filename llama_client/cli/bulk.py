@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ import click
 from llama_client import InvalidRequestError, LlamaClient, load_config
 from llama_client.cli import completion as suggestions
 from llama_client.cli import failures
-from llama_client.cli.bulk_dry_run import DryRun, estimated
+from llama_client.cli.bulk_plan import print_plan
 from llama_client.cli.bulk_progress import shown_job
 from llama_client.cli.help_pages import EXITS, HelpPage, config_option, json_option
 from llama_client.cli.terminal import one_line, say
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from llama_client.bulk.receipt import BulkReceipt
 
 _EXITS = {**EXITS, 1: "a row failed (OUT is written), or the job stopped"}
-_NAMES = {"prompt": "--prompt", "model": "--model"}
+_NAMES = {"prompt": "--prompt", "model": "--model", "deadline_s": "--deadline", "venues": "--venue"}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
+_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 @click.command(
@@ -30,7 +34,8 @@ _NAMES = {"prompt": "--prompt", "model": "--model"}
     exits=_EXITS,
     sections={
         "Requests": ("prompt", "system", "schema", "model", "temperature", "max_tokens", "seed"),
-        "The job": ("limit", "max_concurrency", "retry_failed", "replace", "job", "dry_run"),
+        "Money and time": ("max_usd", "deadline", "venue", "dry_run"),
+        "The job": ("limit", "max_concurrency", "retry_failed", "replace", "job"),
     },
 )
 @click.argument("source", metavar="IN", type=click.Path(), shell_complete=suggestions.files)
@@ -70,10 +75,22 @@ _NAMES = {"prompt": "--prompt", "model": "--model"}
 @click.option(
     "--max-concurrency", type=int, metavar="N", help="The most calls in flight. [default: as many as the target bears]"
 )
+@click.option("--max-usd", metavar="USD", help="The most that the job may cost; then it stops. Needs --max-tokens.")
+@click.option(
+    "--deadline",
+    metavar="WHEN",
+    help="When all should be done, from the first run on (6h, 90m, 1d): rows go to batch APIs where that is cheaper.",
+)
+@click.option(
+    "--venue",
+    multiple=True,
+    type=click.Choice(["now", "batch"]),
+    help="Only this venue; may be given twice. [default: now; with --deadline both]",
+)
 @click.option("--retry-failed", is_flag=True, help="Ask the rows that failed in an earlier run again.")
 @click.option("--replace", is_flag=True, help="Replace OUT where it is a file that this job did not write.")
 @click.option("--job", type=click.Path(), metavar="FOLDER", help="The folder of the job. [default: OUT.job]")
-@click.option("--dry-run", is_flag=True, help="Count the rows and estimate tokens and cost; nothing is asked.")
+@click.option("--dry-run", is_flag=True, help="Count the rows, and price each venue; nothing is asked.")
 @json_option
 @config_option
 def command(
@@ -88,6 +105,9 @@ def command(
     seed: int | None,
     limit: int | None,
     max_concurrency: int | None,
+    max_usd: str | None,
+    deadline: str | None,
+    venue: tuple[str, ...],
     retry_failed: bool,
     replace: bool,
     job: str | None,
@@ -118,25 +138,33 @@ def command(
         "schema": None if schema is None else Path(schema),
         "params": {name: value for name, value in params.items() if value is not None},
         "limit": limit,
+        "max_concurrency": max_concurrency,
+        "retry_failed": retry_failed,
+        "max_usd": max_usd,
+        "deadline_s": _seconds_of(deadline),
+        "venues": venue or None,
+        "job": job or f"{output}.job",
     }
     with LlamaClient(load_config(config)) as client:
         try:
             if dry_run:
-                _print_dry_run(estimated(client, source, **options), as_json=as_json)
+                plan = client.bulk(source, **options).plan()
+                _print_json(plan.as_dict()) if as_json else print_plan(plan)
                 return
-            folder = job or f"{output}.job"
-            with shown_job(folder) as tell:
-                receipt = client.bulk(
-                    source,
-                    **options,
-                    job=job,
-                    max_concurrency=max_concurrency,
-                    retry_failed=retry_failed,
-                    on_progress=tell,
-                ).run(output, replace=replace)
+            with shown_job(options["job"]) as tell:
+                receipt = client.bulk(source, **options, on_progress=tell).run(output, replace=replace)
         except InvalidRequestError as error:
             raise failures.in_options(error, command, names=_NAMES) from error
-    _print_receipt(receipt, output, folder, as_json=as_json)
+    _print_receipt(receipt, output, options["job"], as_json=as_json)
+
+
+def _seconds_of(deadline: str | None) -> float | None:
+    if deadline is None:
+        return None
+    found = _DURATION.fullmatch(deadline.strip())
+    if found is None:
+        raise click.UsageError(f"--deadline: must be a time such as 90m, 6h or 1d, got {deadline!r}")
+    return float(found[1]) * _UNITS_S[found[2]]
 
 
 def _text_of(system: str | None) -> str | None:
@@ -153,8 +181,11 @@ def _text_of(system: str | None) -> str | None:
 def _print_receipt(receipt: BulkReceipt, output: str, folder: str, *, as_json: bool) -> None:
     failed = receipt.failed + receipt.earlier_failed
     if as_json:
-        told = dataclasses.asdict(receipt) | {"usd": _plain(receipt.usd), "known_usd": _plain(receipt.known_usd)}
-        click.echo(json.dumps({"output": output, "job": folder, "receipt": told}))
+        venues = {
+            name: {**dataclasses.asdict(each), "saved_usd": each.saved_usd} for name, each in receipt.venues.items()
+        }
+        told = dataclasses.asdict(receipt) | {"venues": venues}
+        _print_json({"output": output, "job": folder, "receipt": told})
     else:
         from llama_client.bulk.progress_text import receipt_lines
 
@@ -167,13 +198,9 @@ def _print_receipt(receipt: BulkReceipt, output: str, folder: str, *, as_json: b
         click.get_current_context().exit(1)
 
 
-def _print_dry_run(found: DryRun, *, as_json: bool) -> None:
-    if as_json:
-        told = dataclasses.asdict(found)
-        click.echo(json.dumps(told | {name: _plain(told[name]) for name in ("usd", "most_usd")}))
-    else:
-        click.echo("\n".join(map(one_line, found.lines())))
+def _print_json(document: dict[str, Any]) -> None:
+    click.echo(json.dumps(document, default=_plain))
 
 
-def _plain(usd: Any) -> str | None:
-    return None if usd is None else f"{usd:f}"
+def _plain(value: object) -> str:
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -38,9 +39,20 @@ class BatchRun:
         api: The batch API.
         reading: What their answers are read with.
         clock: The time.
+        cancel_at: When what has not ended is cancelled, in Unix time; it may change.
     """
 
-    def __init__(self, parts: Sequence[Part], file: PartsFile, api: BatchApi, reading: Reading, clock: Clock) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        file: PartsFile,
+        api: BatchApi,
+        reading: Reading,
+        clock: Clock,
+        *,
+        cancel_at: Callable[[], float],
+    ) -> None:
+        self._cancel_at = cancel_at
         self._parts = parts
         self._file = file
         self._api = api
@@ -128,6 +140,7 @@ class BatchRun:
         was_cancelled = False
         try:
             while due and not self._is_left:
+                self._is_cancelled = self._is_cancelled or now() >= self._cancel_at()
                 if self._is_cancelled and not was_cancelled:
                     # None goes on waiting.
                     was_cancelled, due = True, [(0.0, index) for _, index in sorted(due)]
@@ -166,8 +179,10 @@ class BatchRun:
         """Lets time pass; False: a cancellation ended it, or the run was left."""
         is_real = self._clock.monotonic is time.monotonic
         while (left := at - self._clock.monotonic()) > 0:
-            if self._is_left or (self._is_cancelled and not was_cancelled):
+            left_s = math.inf if was_cancelled else self._cancel_at() - self._clock.wall()
+            if self._is_left or (not was_cancelled and (self._is_cancelled or left_s <= 0)):
                 return False
+            left = min(left, max(left_s, 0.0))
             self._clock.sleep(min(left, _LOOK_S) if is_real else left)
         return not self._is_left
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +18,7 @@ from llama_client.bulk.batches.official import batch_api
 from llama_client.bulk.batches.parts import Part, PartsFile
 from llama_client.bulk.batches.requests import Requests
 from llama_client.bulk.batches.splitting import split
+from llama_client.costs.money import added
 from llama_client.costs.spending import Spending
 from llama_client.errors import ConfigError, JobError, LlamaClientError
 
@@ -22,6 +26,10 @@ if TYPE_CHECKING:
     from llama_client.bulk.rows import Row
     from llama_client.chat import CallContext
     from llama_client.routing.targets import Target
+
+
+def _never() -> float:
+    return math.inf
 
 
 class BatchVenue:
@@ -81,6 +89,24 @@ class BatchVenue:
                 return True
         return False
 
+    def held_positions(self) -> array[int]:
+        """The positions of the rows that `holds` is true of, in their order; 8 bytes each."""
+        found: array[int] = array("q")
+        for part in self._file.open_parts():
+            kept = KeptRows(self._file.rows_of(part))
+            found.extend(kept.positions)
+            kept.close()
+        return array("q", sorted(found))
+
+    def worst_open_usd(self) -> Decimal | None:
+        """The most that its batches which are not over can cost; None: unknown."""
+        total = Decimal(0)
+        for part in self._file.open_parts():
+            if part.worst_usd is None:
+                return None
+            total = added(total, Decimal(part.worst_usd))
+        return total
+
     def add(
         self, rows: Iterable[Row], *, window_s: float, refused: Callable[[Row, LlamaClientError], None]
     ) -> tuple[Part, ...]:
@@ -104,15 +130,16 @@ class BatchVenue:
         now = self._clock.wall()
         return tuple(split(rows, self._requests, self.limits, self._file, at=now, window_s=seconds, refused=refused))
 
-    def run(self, receiver: Receiver) -> BatchRun:
+    def run(self, receiver: Receiver, *, cancel_at: Callable[[], float] = _never) -> BatchRun:
         """Starts to drive all parts that are not settled, in a thread of its own: after `add`, or to resume.
 
         Args:
             receiver: Takes what comes of each row.
+            cancel_at: When batches that have not ended are cancelled, in Unix time; it may change.
         """
         parts = [part for part in self._file.parts if not part.is_settled]
         reading = Reading(self._requests, self._spending, self._tags, receiver)
-        return BatchRun(parts, self._file, self._api, reading, self._clock).start()
+        return BatchRun(parts, self._file, self._api, reading, self._clock, cancel_at=cancel_at).start()
 
 
 def _target_of(context: CallContext, model: str) -> Target:

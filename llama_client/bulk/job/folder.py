@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from llama_client.bulk.job.journal import LineFile
 from llama_client.bulk.job.lines import identity_of, line_of, result_of
 from llama_client.bulk.job.lock import FolderLock
 from llama_client.bulk.job.manifest import JobOptions, check_manifest
+from llama_client.costs.money import added
 from llama_client.errors import JobError
 
 if TYPE_CHECKING:
@@ -166,6 +168,18 @@ class JobFolder:
                     continue
                 line = (self._failures if entry.is_failure else self._results).line_at(entry.offset)
             yield result_of(line, row)
+
+    def spent(self) -> Decimal | None:
+        """What the rows have cost that are done; None: of at least one it is unknown."""
+        total = Decimal(0)
+        with self._mutex, self._told():
+            for file in (self._results, self._failures):
+                for _, line in file.lines():
+                    usd = json.loads(line)["usd"]
+                    if usd is None:
+                        return None
+                    total = added(total, Decimal(usd))
+        return total
 
     def close(self) -> None:
         with self._mutex, self._told():

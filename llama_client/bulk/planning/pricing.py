@@ -1,0 +1,249 @@
+"""What rows cost: expected and at the worst, now and in a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from llama_client.bulk.batches.official import has_batches
+from llama_client.bulk.batches.requests import TIER
+from llama_client.costs.bills import cost_of_tokens, counted
+from llama_client.costs.money import added
+from llama_client.costs.prices import HourPrice
+from llama_client.errors import LlamaClientError
+from llama_client.providers.http.provider import HttpProvider
+from llama_client.routing.billing import longest_answer, most_prompt_tokens, worst_case
+
+if TYPE_CHECKING:
+    from llama_client.bulk.results import BulkResult
+    from llama_client.bulk.rows import Row
+    from llama_client.chat import CallContext
+    from llama_client.costs.prices import Price
+    from llama_client.routing.candidate import Candidate
+    from llama_client.routing.targets import Target
+    from llama_client.structured import AnswerForm
+
+# What a line of a batch file has around the text of its request.
+_AROUND_BYTES = 400
+# Groups of targets that are told apart; rows of a job name a few.
+_MAX_GROUPS = 1_000
+
+
+@dataclass(slots=True)
+class Sums:
+    """Of many rows. Amounts are in US dollars; None: unknown."""
+
+    rows: int = 0
+    size_bytes: int = 0
+    usd: Decimal | None = Decimal(0)
+    most_usd: Decimal | None = Decimal(0)
+
+    def add(self, usd: Decimal | None, most_usd: Decimal | None, size_bytes: int = 0) -> None:
+        self.rows += 1
+        self.size_bytes += size_bytes
+        self.usd = sum_of(self.usd, usd)
+        self.most_usd = sum_of(self.most_usd, most_usd)
+
+
+@dataclass(slots=True)
+class Group:
+    """The rows that may be answered by the same targets.
+
+    Attributes:
+        targets: In the order in which the router tries them.
+        now: All of its rows, through the router.
+        batches: Those that a batch may hold, by target.
+        refusals: Why targets get none, by target.
+    """
+
+    targets: tuple[Target, ...]
+    now: Sums = field(default_factory=Sums)
+    batches: dict[str, Sums] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return ", ".join(target.name for target in self.targets)
+
+
+@dataclass(slots=True)
+class Measure:
+    """All rows of a job, in memory that does not grow with their number."""
+
+    groups: dict[tuple[str, ...], Group] = field(default_factory=dict)
+    rows: int = 0
+    input_tokens: float = 0.0
+    output_tokens: float = 0.0
+
+
+class Pricing:
+    """Prices rows by a client's targets and prices.
+
+    Args:
+        context: The client's.
+        form: What answers are parsed to; None: they stay text.
+    """
+
+    def __init__(self, context: CallContext, form: AnswerForm | None) -> None:
+        self._context = context
+        self._has_form = form is not None
+
+    def worst_usd(self, row: Row) -> Decimal | None:
+        """The most that one try of a row costs, now: at each of its targets, once; None: unknown."""
+        try:
+            candidates = self._candidates(row)
+        except LlamaClientError:
+            # It fails before anything is sent.
+            return Decimal(0)
+        return self._most_now(candidates)
+
+    def list_usd(self, result: BulkResult) -> Decimal | None:
+        """What a result would have cost at once, asked anew; None: unknown."""
+        completion = result.completion
+        if completion is None or result.venue != "batch":
+            saved = None if completion is None or not completion.is_cached else _saved(completion.attempts)
+            return result.usd if saved is None else sum_of(result.usd, saved)
+        provider, _, model = completion.target.partition("/")
+        target = next((each for each in self._targets(completion.target) if each.name == completion.target), None)
+        price = self._context.accounting.prices.price(
+            provider, model, self._context.clock.wall(), is_free=target is not None and target.is_free
+        )
+        usage = completion.usage
+        if isinstance(price, HourPrice) or usage.prompt_tokens is None or usage.completion_tokens is None:
+            return None
+        return cost_of_tokens(price, counted(usage, lambda: (0.0, 0.0))).usd
+
+    def measure(self, rows: Iterable[Row]) -> Measure:
+        """Adds up rows, in one pass."""
+        found = Measure()
+        for row in rows:
+            found.rows += 1
+            try:
+                candidates = self._candidates(row)
+            except LlamaClientError:
+                # The job says what is wrong with it, as a failure of the row.
+                continue
+            key = tuple(each.target.name for each in candidates)
+            group = found.groups.get(key)
+            if group is None:
+                group = Group(tuple(each.target for each in candidates))
+                if len(found.groups) < _MAX_GROUPS:
+                    found.groups[key] = group
+            self._add(group, candidates)
+            first = candidates[0]
+            found.input_tokens += first.size.input_tokens
+            found.output_tokens += first.size.output_tokens(first.health.usual_output_tokens)
+        return found
+
+    def targets_of(self, row: Row) -> tuple[str, ...]:
+        """The key of a row's group; empty: its request is wrong."""
+        try:
+            return tuple(each.target.name for each in self._candidates(row))
+        except LlamaClientError:
+            return ()
+
+    def batch_worst_usd(self, row: Row, target: str) -> Decimal | None:
+        """The most that a row costs in a batch; None: unknown."""
+        try:
+            for candidate in self._candidates(row):
+                if candidate.target.name == target:
+                    return self._most(candidate, [self._price(candidate.target, TIER)])
+        except LlamaClientError:
+            return Decimal(0)
+        return None
+
+    def _add(self, group: Group, candidates: list[Candidate]) -> None:
+        may_drop = self._context.config.routing.drop_unsupported
+        first = next((each for each in candidates if each.is_supported(may_drop=may_drop)), candidates[0])
+        group.now.add(self._expected(first, None), self._most_now(candidates))
+        for candidate in candidates:
+            name = candidate.target.name
+            why = self._why_no_batch(candidate)
+            if why is not None:
+                group.refusals.setdefault(name, why)
+                continue
+            size = int(candidate.size.least_input_tokens * 4) + _AROUND_BYTES
+            most = self._most(candidate, [self._price(candidate.target, TIER)])
+            group.batches.setdefault(name, Sums()).add(self._expected(candidate, TIER), most, size)
+
+    def _why_no_batch(self, candidate: Candidate) -> str | None:
+        target = candidate.target
+        if not isinstance(target.provider, HttpProvider):
+            return "it runs on this machine, and has no batch API"
+        kind = self._context.providers.kind(target.provider_name)
+        if not has_batches(kind):
+            return f"no batch API of {kind} is known"
+        if not candidate.is_supported(may_drop=self._context.config.routing.drop_unsupported):
+            return f"it cannot take the rows: {candidate.error}"
+        if candidate.request.extra_headers:
+            return "a line of a batch file has no headers (extra_headers)"
+        return None
+
+    def _candidates(self, row: Row) -> list[Candidate]:
+        from llama_client.types.request import check_request
+
+        params: Mapping[str, Any] = {name: value for name, value in row.params.items() if name != "model"}
+        context = self._context
+        model = row.params.get("model") or context.model or context.default.name()
+        return context.router.candidates(context.resolver.choices(model), check_request(params, stream=False))
+
+    def _targets(self, model: str) -> list[Target]:
+        try:
+            return [target for choice in self._context.resolver.choices(model) for target in choice.targets]
+        except LlamaClientError:
+            return []
+
+    def _price(self, target: Target, tier: str | None) -> Price | None:
+        prices = self._context.accounting.prices
+        at = self._context.clock.wall()
+        return prices.price(target.provider_name, target.model, at, is_free=target.is_free, service_tier=tier)
+
+    def _expected(self, candidate: Candidate, tier: str | None) -> Decimal | None:
+        price, size = self._price(candidate.target, tier or candidate.request.service_tier), candidate.size
+        if price is None or isinstance(price, HourPrice):
+            return Decimal(0) if price is not None and price.is_nothing else None
+        return price.parts(size.input_tokens, size.output_tokens(candidate.health.usual_output_tokens)).usd
+
+    def _most_now(self, candidates: list[Candidate]) -> Decimal | None:
+        """Of one call: each target may be asked, and may charge for it."""
+        prices, at = self._context.accounting.prices, self._context.clock.wall()
+        total: Decimal | None = Decimal(0)
+        for candidate in candidates:
+            target = candidate.target
+            tier = candidate.request.service_tier
+            own = prices.of_any_tier(target.provider_name, target.model, at, is_free=target.is_free, service_tier=tier)
+            total = sum_of(total, self._most(candidate, own))
+        request = candidates[0].request
+        # An answer that does not fit what was asked for is asked for again within the call.
+        is_checked = self._has_form or request.tools or request.response_format
+        calls = 1 + self._context.config.routing.retries if is_checked else 1
+        return None if total is None else total * calls
+
+    def _most(self, candidate: Candidate, prices: Iterable[Price | None]) -> Decimal | None:
+        context, target, request = self._context, candidate.target, candidate.request
+        prompt = most_prompt_tokens(
+            candidate.size, context.providers.context_tokens(target.provider_name, target.model)
+        )
+        longest = longest_answer(candidate, context.providers)
+        timeout_s = request.timeout or context.timeout or context.config.routing.deadline_s or float("inf")
+        most = Decimal(0)
+        for price in prices:
+            worst = worst_case(price, request, prompt, longest, timeout_s)
+            if worst is None:
+                return None
+            most = max(most, worst.usd)
+        return most
+
+
+def sum_of(one: Decimal | None, other: Decimal | None) -> Decimal | None:
+    return None if one is None or other is None else added(one, other)
+
+
+def _saved(attempts: Iterable[Any]) -> Decimal | None:
+    total: Decimal | None = Decimal(0)
+    for attempt in attempts:
+        if attempt.outcome == "cached":
+            total = sum_of(total, attempt.saved_usd)
+    return total
