@@ -62,7 +62,9 @@ def model(clean_home: Path) -> Iterator[Desk]:
         work = clean_home / "work"
         (work / "llama-client.toml").write_text(
             f"default_model = 'desk/m'\n[providers.desk]\nkind = 'openai'\nbase_url = '{server.url}/v1'\n"
-            "[[prices]]\ntarget = 'desk/m'\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 2\n",
+            "[[prices]]\ntarget = 'desk/m'\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 2\n"
+            "[[prices]]\ntarget = 'desk/m'\nservice_tier = 'batch'\ninput_usd_per_mtok = 0.5\n"
+            "output_usd_per_mtok = 1\n",
             encoding="utf-8",
         )
         (work / "in.jsonl").write_text("".join(f"{json.dumps({'text': text})}\n" for text in TEXTS), encoding="utf-8")
@@ -114,23 +116,30 @@ def test_failed_rows_are_told_and_asked_again(model: Desk) -> None:
     assert all(json.loads(line)["error"] is None for line in Path("out.jsonl").read_text().splitlines())
 
 
-def test_a_dry_run_asks_nothing(model: Desk) -> None:
-    ran = run("bulk", "in.jsonl", "out.jsonl", "--dry-run", "--max-tokens", "10", "--json")
+def test_a_dry_run_asks_nothing_and_prices_each_venue(model: Desk) -> None:
+    ran = run("bulk", "in.jsonl", "out.jsonl", "--dry-run", "--max-tokens", "10", "--deadline", "6h", "--json")
     assert (ran.code, ran.err, model.server.requests) == (0, "", [])
     told = ran.document
-    assert (told["rows"], told["sampled"], told["targets"]) == (6, 6, ["desk/m"])
+    assert (told["rows"], told["deadline_s"], told["venue"]) == (6, 21_600, "batch")
+    assert {(quote["venue"], quote["target"]) for quote in told["quotes"]} == {("now", "desk/m"), ("batch", "desk/m")}
     assert told["most_usd"] >= told["usd"] > "0"
-    text = run("bulk", "in.jsonl", "out.jsonl", "--dry-run", "--max-tokens", "10").out
-    assert text.startswith("6 rows for desk/m\nabout ")
+    text = run("bulk", "in.jsonl", "out.jsonl", "--dry-run", "--max-tokens", "10")
+    assert (text.code, text.err, model.server.requests) == (0, "", [])
+    assert text.out.startswith("6 rows to ask, about ")
+    assert any(line.split()[:3] == ["now", "desk/m", "6"] for line in text.out.splitlines())
     assert not Path("out.jsonl.job").exists()
 
 
-def test_a_dry_run_estimates_many_rows_from_a_sample(model: Desk) -> None:
-    Path("many.jsonl").write_text('{"text": "hello"}\n' * 500, encoding="utf-8")
-    told = run("bulk", "many.jsonl", "out.jsonl", "--dry-run", "--json").document
-    one = run("bulk", "many.jsonl", "out.jsonl", "--dry-run", "--json", "--limit", "1").document
-    assert (told["rows"], told["sampled"]) == (500, 200)
-    assert told["input_tokens"] == one["input_tokens"] * 500
+def test_a_dry_run_of_a_job_that_was_begun_is_about_the_rest(model: Desk) -> None:
+    model.refuses = "ticket 3"
+    run("bulk", "in.jsonl", "out.jsonl")
+    assert run("bulk", "in.jsonl", "out.jsonl", "--dry-run", "--retry-failed", "--json").document["rows"] == 1
+
+
+def test_the_most_that_a_job_may_cost_stops_it(model: Desk) -> None:
+    ran = run("bulk", "in.jsonl", "out.jsonl", "--max-usd", "0.0000001", "--max-tokens", "10")
+    assert (ran.code, ran.out, model.server.requests) == (1, "", [])
+    assert "max_usd" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -142,13 +151,16 @@ def test_a_dry_run_estimates_many_rows_from_a_sample(model: Desk) -> None:
         (["in.jsonl", "out.csv", "-p", "{txt}"], "--prompt: in.jsonl, line 1 has no column 'txt'; did you mean"),
         (["in.jsonl", "out.csv", "--limit", "0"], "--limit: must be a whole number from 1, got 0"),
         (["in.jsonl", "out.csv", "--max-concurrency", "0"], "--max-concurrency: must be a whole number from 1, got 0"),
+        (["in.jsonl", "out.csv", "--deadline", "6 hours"], "--deadline: must be a time such as 90m, 6h or 1d"),
+        (["in.jsonl", "out.csv", "--max-usd", "much"], "--max-usd: must be an amount above 0 in US dollars"),
         (["in.jsonl", "out.csv", "--schema", "none.json"], "--schema: none.json cannot be read"),
         (["in.jsonl", "out.csv", "--system", "@none.txt"], "--system: none.txt: cannot be read"),
         (["broken.jsonl", "out.csv"], "broken.jsonl, line 2"),
         (["in.jsonl", "out.csv", "-m", "nobody/m"], "no provider is named 'nobody'"),
     ],
     ids=[
-        "no input", "ending", "same file", "column", "limit", "concurrency", "schema", "system", "broken line", "model"
+        "no input", "ending", "same file", "column", "limit", "concurrency", "deadline", "usd", "schema", "system",
+        "broken line", "model",
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_a_sentence_and_nothing_is_asked(model: Desk, arguments: list[str], said: str) -> None:

@@ -14,6 +14,7 @@ from llama_client import (
     AsyncBulk,
     AsyncLlamaClient,
     Bulk,
+    BulkPlan,
     BulkProgress,
     BulkReceipt,
     BulkResult,
@@ -21,7 +22,10 @@ from llama_client import (
     JobError,
     LlamaClient,
     LlamaClientError,
+    VenueQuote,
+    VenueReceipt,
 )
+from llama_client.bulk.planning.quotes import PlannedVenue
 from llama_client.bulk.results import Venue
 from llama_client.bulk.rows import Row
 
@@ -48,7 +52,10 @@ def jobs(client: LlamaClient, questions: Iterator[str]) -> None:
     client.bulk("tickets.csv", prompt="Sort: {text}", system="Be short.", schema=Team, params={"max_tokens": 8})
     client.bulk(Path("tickets.csv"), schema=Path("team.json"), job=Path("night"), limit=10, retry_failed=True)
     client.bulk([{"text": "Late again"}], schema={"type": "object"}, on_progress=told, model=["chat", "ollama/qwen:7b"])
+    client.bulk(["Late again"], max_usd=Decimal("0.5"), deadline_s=6 * 3600, venues=["now", "batch"])
+    client.bulk(["Late again"], max_usd="0.5", venues=["batch"])
     job = client.bulk(pandas.DataFrame({"text": ["Late again"]}))
+    plans(job.plan())
     assert_type(job.frame(), Any)
     assert_type(iter(job), Generator[BulkResult])
     for result in job:
@@ -64,6 +71,7 @@ async def async_jobs(client: AsyncLlamaClient) -> None:
     assert_type(aiter(job), AsyncGenerator[BulkResult])
     async for result in job:
         results(result)
+    plans(await job.plan())
     receipts(await job.run("answers.jsonl", replace=True))
     assert_type(await job.frame(), Any)
     receipts(job.receipt)
@@ -85,6 +93,28 @@ def results(result: BulkResult) -> None:
     assert_type(result.row.id, str)
 
 
+def plans(plan: BulkPlan) -> None:
+    assert_type(plan.rows, int)
+    assert_type(plan.input_tokens, int)
+    assert_type(plan.output_tokens, int)
+    assert_type(plan.deadline_s, float | None)
+    assert_type(plan.venue, PlannedVenue)
+    assert_type(plan.batch_rows, int)
+    assert_type(plan.rescued_rows, int)
+    assert_type(plan.usd, Decimal | None)
+    assert_type(plan.most_usd, Decimal | None)
+    assert_type(plan.quotes, tuple[VenueQuote, ...])
+    assert_type(plan.explanation, str)
+    assert_type(plan.as_dict(), dict[str, Any])
+    quote = plan.quotes[0]
+    assert_type(quote.target, str)
+    assert_type(quote.is_possible, bool)
+    assert_type(quote.why, str)
+    assert_type(quote.ends_in_s, float | None)
+    assert_type(quote.latest_s, float | None)
+    assert_type(quote.parts, int | None)
+
+
 def receipts(receipt: BulkReceipt) -> None:
     assert_type(receipt.rows, int)
     assert_type(receipt.answered, int)
@@ -98,6 +128,19 @@ def receipts(receipt: BulkReceipt) -> None:
     assert_type(receipt.known_usd, Decimal)
     assert_type(receipt.seconds, float)
     assert_type(receipt.maybe_paid_twice, int)
+    assert_type(receipt.venues, Mapping[Venue, VenueReceipt])
+    assert_type(receipt.venues["batch"].rows, int)
+    assert_type(receipt.venues["batch"].list_usd, Decimal | None)
+    assert_type(receipt.venues["batch"].usd, Decimal | None)
+    assert_type(receipt.venues["batch"].saved_usd, Decimal | None)
+
+
+def evaluations(client: LlamaClient) -> None:
+    reply = client.with_options(cache="refresh").ask("Why do llamas hum?")
+    assert_type(reply.is_cached, bool)
+    report = client.costs.report()
+    assert_type(report.cached_calls, int)
+    assert_type(report.groups[0].cached_calls, int)
 
 
 def errors(client: LlamaClient) -> None:
