@@ -37,6 +37,7 @@ class VenueReceipt:
 
     @property
     def saved_usd(self) -> Decimal | None:
+        """The list price less what was paid; None: a part is unknown."""
         return None if self.list_usd is None or self.usd is None else self.list_usd - self.usd
 
 

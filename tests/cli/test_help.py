@@ -105,4 +105,4 @@ def test_a_command_that_is_nearly_right_is_told() -> None:
 
 
 def test_a_command_that_is_nothing_like_one_is_told_all() -> None:
-    assert "(commands: bench, chat, " in run("xyzzy").err
+    assert "(commands: bench, bulk, chat, " in run("xyzzy").err
