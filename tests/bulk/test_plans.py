@@ -166,7 +166,7 @@ def test_a_job_that_was_left_finds_its_batches(desk: Desk) -> None:
 def test_a_job_costs_no_more_than_it_may_and_goes_on_with_more(tmp_path: Path, mode: str) -> None:
     with FakeProvider(clock=FakeClock()) as fake:
         fake.always(lambda request: f"answer to {request.text}")
-        options = {"params": PARAMS, "max_concurrency": 2}
+        options: dict[str, Any] = {"params": PARAMS, "max_concurrency": 2}
         with LlamaClient(fake.config()) as client:
             plan = client.bulk(ROWS, **options).plan()
             one = client.bulk(ROWS[:1], **options)
