@@ -1,6 +1,6 @@
 """Random jobs with deadlines at played batch APIs: met where they could be, within the quoted cost, nothing left over.
 
-    python -m tests.bulk.deadlines --jobs 200 --seed 1
+python -m tests.bulk.deadlines --jobs 200 --seed 1
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Outcome:
         took_s: How long it took.
         usd: What it cost, by the ledger.
         batch_rows: How many rows a batch has answered.
+        was_left: Whether its first run was left before the end.
         faults: What must not be.
     """
 
@@ -47,6 +48,7 @@ class Outcome:
     took_s: float = 0.0
     usd: Decimal = Decimal(0)
     batch_rows: int = 0
+    was_left: bool = False
     faults: list[str] = field(default_factory=list)
 
 
@@ -79,6 +81,7 @@ def one_job(seed: int, folder: Path) -> Outcome:
         with using(clock=clock), LlamaClient(own) as client:
             outcome = Outcome(client.bulk(rows, **options).plan())
             if chance.random() < 0.3:
+                outcome.was_left = True
                 _leave(client, rows, options, output, chance)
         _run(own, clock, rows, options, output, outcome)
         outcome.took_s = clock.now - began
@@ -113,8 +116,11 @@ def _look(
 ) -> None:
     faults, report = outcome.faults, server.batch_report()
     answers = lines(folder / "out.jsonl")
-    if [line["text"] for line in answers] != rows or any(line["answer"] is None for line in answers):
-        faults.append("rows are lost, or have no answer")
+    if [line["text"] for line in answers] != rows:
+        faults.append("rows are lost")
+    # A batch says of some rows that their request is wrong, which is final.
+    if any(line["answer"] is None and "the prompt is too odd" not in line["error"] for line in answers):
+        faults.append("rows have no answer")
     if outcome.took_s > deadline_s:
         faults.append(f"took {outcome.took_s:.0f} s of {deadline_s:.0f}")
     with using(clock=clock), LlamaClient(own) as client:
@@ -128,9 +134,13 @@ def _look(
     if any(count > 1 for count in report.billed.values()):
         faults.append("rows were in two batches")
     with closing(sqlite3.connect(folder / "ledger.db")) as database:
-        [found] = database.execute("SELECT settled_pico, reserved_pico FROM llama_client_spending").fetchall() or [(0, 0)]
+        [found] = database.execute("SELECT settled_pico, reserved_pico FROM llama_client_spending").fetchall() or [
+            (0, 0)
+        ]
     settled, reserved = map(from_pico, found)
-    if (settled, reserved) != (outcome.usd, Decimal(0)):
+    # Of a call that was cut off when the job was left, the budget presumes the worst.
+    is_right = settled >= outcome.usd if outcome.was_left else settled == outcome.usd
+    if not is_right or reserved:
         faults.append(f"settled {settled} of {outcome.usd}, and {reserved} is still reserved")
 
 
