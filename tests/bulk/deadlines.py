@@ -65,7 +65,7 @@ def play_of(chance: random.Random) -> BatchPlay:
 
 def one_job(seed: int, folder: Path) -> Outcome:
     """Plays a job by chance, and looks at what is left of it."""
-    chance, clock = random.Random(seed), FakeClock()  # noqa: S311 - is to be repeatable
+    chance, clock = random.Random(seed), FakeClock()
     rows = [f"ticket {number}" for number in range(chance.randrange(1, 40))]
     with BatchServer(chance.choice(KINDS), clock=clock) as server:
         server.batches(*[play_of(chance) for _ in range(4)])

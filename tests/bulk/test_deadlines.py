@@ -8,10 +8,10 @@ import pytest
 
 from tests.bulk.deadlines import one_job
 
-SEEDS = [*range(200_000, 200_006)]
+SEEDS = [*range(200_000, 200_004)]
 
 
-@pytest.mark.parametrize("seed", [*SEEDS, *[pytest.param(200_006 + n, marks=pytest.mark.long) for n in range(60)]])
+@pytest.mark.parametrize("seed", [*SEEDS, *[pytest.param(200_004 + n, marks=pytest.mark.long) for n in range(60)]])
 def test_a_job_with_a_deadline_by_chance(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLAMA_CLIENT_LEDGER__ENABLED", raising=False)
     assert one_job(seed, tmp_path).faults == []
