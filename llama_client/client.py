@@ -662,7 +662,8 @@ class LlamaClient(_BaseClient):
                 at its worst, so give `max_tokens` in `params`; then the job stops, and goes on with a larger amount.
             deadline_s: In how many seconds all should be done, counted from the first run of the job. With it, rows go
                 to the batch API of their provider where that is cheaper; those of a batch that is late are asked at
-                once, in time. None: all is asked at once. A job that misses it goes on to its end.
+                once, in time. For this an iteration needs `job`. None: all is asked at once. A job that is late itself
+                goes on to its end.
             venues: Those that are permitted: `now`, `batch`. Rows that no batch answers are asked at once anyhow.
 
         Returns:

@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
+from llama_client.bulk.pending import Done, Outcome, PendingRow, may_pass, usd_of
 from llama_client.errors import (
-    AllTargetsFailedError,
     AuthenticationError,
     ConfigError,
     LlamaClientError,
@@ -29,11 +29,7 @@ from llama_client.errors import (
 
 if TYPE_CHECKING:
     from llama_client.bulk.contracts import Limits
-    from llama_client.bulk.limits.flights import Flight
     from llama_client.bulk.planning.purse import Purse
-    from llama_client.bulk.results import BulkResult
-    from llama_client.bulk.rows import Row
-    from llama_client.types.completion import Attempt, ChatCompletion
 
 # Rows that are read before their turn; fewer would leave calls without a row while the input is read.
 _READ_AHEAD = 256
@@ -61,42 +57,12 @@ _LASTING = (
 _MAX_LASTING = 8
 
 
-@dataclass(slots=True, eq=False)
-class PendingRow:
-    """A row on its way.
-
-    Attributes:
-        row: The row.
-        target: What its limit is kept for.
-        tries: How often it failed by an error that may pass.
-        refusals: How often it was rate limited.
-        attempts: Those of its failed tries.
-        flight: What its limit knows of the call in flight.
-        worst_usd: The most that a try costs; None: unknown, or nobody asks.
-        kept: Its result, where that is recorded already.
-    """
-
-    row: Row
-    target: str
-    tries: int = 0
-    refusals: int = 0
-    attempts: list[Attempt] = field(default_factory=list)
-    flight: Flight | None = None
-    worst_usd: Decimal | None = None
-    kept: BulkResult | None = None
-
-
 class MoneyEndedError(Exception):
     """The job may not cost so much as its next row might."""
 
     def __init__(self, pending: PendingRow) -> None:
         super().__init__(pending.row.where)
         self.pending = pending
-
-
-Outcome: TypeAlias = "ChatCompletion | LlamaClientError"
-Done: TypeAlias = tuple[PendingRow, Outcome]
-"""A row that is to be recorded."""
 
 
 @dataclass(slots=True, eq=False)
@@ -256,21 +222,3 @@ class Dispatcher:
         delay_s = min(_FIRST_DELAY_S * 2.0**exponent, _LONGEST_DELAY_S) * self.random.uniform(0.5, 1.0)
         asked_s = error.retry_after_s
         return delay_s if asked_s is None else max(min(asked_s, _LONGEST_ASKED_S), delay_s)
-
-
-def usd_of(attempts: Iterable[Attempt]) -> Decimal | None:
-    """What attempts cost, None: unknown; those that have no cost were free, or never sent."""
-    total = Decimal(0)
-    for attempt in attempts:
-        if attempt.cost is not None:
-            if attempt.cost.usd is None:
-                return None
-            total += attempt.cost.usd
-    return total
-
-
-def may_pass(error: LlamaClientError) -> bool:
-    """Whether asking again later may help: of several targets, at any one."""
-    if isinstance(error, AllTargetsFailedError):
-        return any(may_pass(each) for each in error.errors)
-    return isinstance(error, ProviderError) and error.retryable

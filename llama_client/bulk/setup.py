@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_client.bulk.asking import Asker
 from llama_client.bulk.checks import check_rows
-from llama_client.bulk.dispatcher import Dispatcher, PendingRow
+from llama_client.bulk.dispatcher import Dispatcher
 from llama_client.bulk.inputs.opening import open_input
 from llama_client.bulk.job.folder import JobFolder
 from llama_client.bulk.job.manifest import JobOptions
@@ -21,6 +21,7 @@ from llama_client.bulk.memory_journal import NoJournal
 from llama_client.bulk.notebook import told_in_notebook
 from llama_client.bulk.outputs.frames import AnsweredFrame
 from llama_client.bulk.outputs.writers import writer_of
+from llama_client.bulk.pending import PendingRow
 from llama_client.bulk.planning.deadlines import deadline_at
 from llama_client.bulk.planning.preparing import cancelling_at, chosen, hand_in, require_known
 from llama_client.bulk.planning.pricing import Pricing

@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llama_client.bulk.dispatcher import Done, MoneyEndedError, Outcome, PendingRow
+from llama_client.bulk.dispatcher import MoneyEndedError
 from llama_client.bulk.interrupts import watched_interrupts
+from llama_client.bulk.pending import Done, Outcome, PendingRow
 from llama_client.bulk.work import BATCH, BUFFERED, GRACE_S, Work, ends_job
 from llama_client.errors import LlamaClientError
 

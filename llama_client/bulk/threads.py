@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
-from llama_client.bulk.dispatcher import Done, MoneyEndedError, Outcome, PendingRow
+from llama_client.bulk.dispatcher import MoneyEndedError
+from llama_client.bulk.pending import Done, Outcome, PendingRow
 from llama_client.bulk.work import BATCH, BUFFERED, GRACE_S, Work, ends_job
 from llama_client.errors import LlamaClientError
 from llama_client.waiting import POLL_S, get_within

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llama_client.bulk.checks import RowChecks, require_all
-from llama_client.bulk.dispatcher import Dispatcher, Done, MoneyEndedError, PendingRow, usd_of
+from llama_client.bulk.dispatcher import Dispatcher, MoneyEndedError
+from llama_client.bulk.pending import Done, PendingRow, usd_of
 from llama_client.bulk.receipt import BulkProgress, Tally
 from llama_client.bulk.results import BulkResult
 from llama_client.errors import (

@@ -111,7 +111,8 @@ def test_a_plan_prices_every_venue_and_is_json(desk: Desk) -> None:
 def test_a_target_without_a_batch_api_is_asked_at_once() -> None:
     with LlamaClient({"default_model": "gguf/smollm2-135m"}) as client:
         plan = client.bulk(ROWS, deadline_s=DAY_S, params=PARAMS).plan()
-    assert (plan.venue, plan.usd, plan.most_usd) == ("now", 0, 0)
+    assert plan.venue == "now"
+    assert plan.usd == plan.most_usd == 0
     assert "has no batch API" in plan.quotes[1].why
 
 
@@ -122,6 +123,30 @@ def test_rows_that_can_be_read_once_have_no_plan() -> None:
         pytest.raises(InvalidRequestError, match="gives its rows once"),
     ):
         client.bulk(iter(ROWS)).plan()
+
+
+def test_batches_alone_need_no_deadline(desk: Desk) -> None:
+    desk.server.every_batch(BatchPlay(takes_s=20 * HOUR_S))
+    plan = desk.plan(venues=["batch"])
+    assert "What has no answer at their end is asked at once" in plan.explanation
+    assert {*desk.run(venues=["batch"]).venues} == {"batch"}
+
+
+def test_rows_that_no_batch_can_hold_are_asked_at_once_beside_it(desk: Desk) -> None:
+    requests = [
+        {"custom_id": str(number), "body": {"messages": [{"role": "user", "content": text}], **extra}}
+        for number, (text, extra) in enumerate([("one", {}), ("two", {"extra_headers": {"x-a": "b"}}), ("three", {})])
+    ]
+    with using(clock=desk.clock):
+        receipt = run("sync", desk.config, requests, desk.output, **desk.options, deadline_s=DAY_S)
+    assert (receipt.venues["batch"].rows, receipt.venues["now"].rows, receipt.answered) == (2, 1, 3)
+
+
+def test_free_rows_are_asked_whatever_was_spent(desk: Desk) -> None:
+    desk.run(limit=2)
+    desk.config["prices"] = [{"target": "x/gpt-x", "input_usd_per_mtok": 0, "output_usd_per_mtok": 0}]
+    receipt = desk.run(max_usd="0.000000000001")
+    assert (receipt.answered, receipt.usd) == (len(ROWS) - 2, 0)
 
 
 @both
@@ -166,7 +191,7 @@ def test_a_job_that_was_left_finds_its_batches(desk: Desk) -> None:
 def test_a_job_costs_no_more_than_it_may_and_goes_on_with_more(tmp_path: Path, mode: str) -> None:
     with FakeProvider(clock=FakeClock()) as fake:
         fake.always(lambda request: f"answer to {request.text}")
-        options = {"params": PARAMS, "max_concurrency": 2}
+        options: dict[str, Any] = {"params": PARAMS, "max_concurrency": 2}
         with LlamaClient(fake.config()) as client:
             plan = client.bulk(ROWS, **options).plan()
             one = client.bulk(ROWS[:1], **options)

@@ -191,10 +191,10 @@ def _plan(
     if batch_rows:
         usable = (each.target for each in quotes if each.venue == "batch" and each.is_possible)
         names = " and ".join(dict.fromkeys(usable))
+        until = "at their end" if deadline_s is None else f"after {_duration(left_s)}, in time for the deadline,"
         said = (
             f"{batch_rows:,} of {measure.rows:,} rows go to batches of {names}, the least expected cost ({cost}). "
-            f"What has no answer after {_duration(left_s)} is asked at once, in time for the deadline; about "
-            f"{rescued:,} rows are expected to be."
+            f"What has no answer {until} is asked at once; about {rescued:,} rows are expected to be."
         )
     else:
         reasons = [f"{each.target}: {each.why}" for each in quotes if each.venue == "batch" and not each.is_possible]

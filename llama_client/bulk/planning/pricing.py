@@ -125,7 +125,7 @@ class Pricing:
             except LlamaClientError:
                 # The job says what is wrong with it, as a failure of the row.
                 continue
-            key = tuple(each.target.name for each in candidates)
+            key = _key(candidates)
             group = found.groups.get(key)
             if group is None:
                 group = Group(tuple(each.target for each in candidates))
@@ -140,7 +140,7 @@ class Pricing:
     def targets_of(self, row: Row) -> tuple[str, ...]:
         """The key of a row's group; empty: its request is wrong."""
         try:
-            return tuple(each.target.name for each in self._candidates(row))
+            return _key(self._candidates(row))
         except LlamaClientError:
             return ()
 
@@ -235,6 +235,11 @@ class Pricing:
                 return None
             most = max(most, worst.usd)
         return most
+
+
+def _key(candidates: Iterable[Candidate]) -> tuple[str, ...]:
+    """The same for all rows of a route: the order of its targets may change with prices and rate limits."""
+    return tuple(sorted(each.target.name for each in candidates))
 
 
 def sum_of(one: Decimal | None, other: Decimal | None) -> Decimal | None:

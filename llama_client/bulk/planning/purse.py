@@ -35,7 +35,8 @@ class Purse:
     def take(self, worst_usd: Decimal | None) -> bool:
         """Sets the worst case of one call aside, where it fits; an unknown one never does."""
         with self._lock:
-            if worst_usd is None or worst_usd > self._left():
+            # What is free may always begin.
+            if worst_usd is None or (worst_usd and worst_usd > self._left()):
                 return False
             self.held_usd = added(self.held_usd, worst_usd)
             return True

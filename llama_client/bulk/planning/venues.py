@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from llama_client.bulk.batches.parts import PartsFile
 from llama_client.bulk.batches.venue import BatchVenue
-from llama_client.bulk.dispatcher import Done, PendingRow, may_pass
+from llama_client.bulk.pending import Done, PendingRow, may_pass
 from llama_client.bulk.results import BulkResult
 from llama_client.costs.money import added
 from llama_client.errors import JobError
