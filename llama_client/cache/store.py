@@ -124,7 +124,8 @@ class AnswerStore(DatabaseThread[None]):
                 while self.has_work():
                     self._read_some()
                     self._write_some()
-                self._has_more = not self.is_leaving and self._clean()
+                # One that leaves does not stay for all of it, and the next one goes on.
+                self._has_more = self._clean() and not self.is_leaving
         except Exception as error:  # noqa: BLE001 - calls go on whatever it is; logged once
             self._warn(error)
             self._broken_until = time.monotonic() + _PAUSE_S
