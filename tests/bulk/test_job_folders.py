@@ -77,7 +77,7 @@ def test_rows_that_follow_are_new(fake: FakeProvider, tmp_path: Path) -> None:
         ({"system": "Be brief."}, "system"),
         ({"params": {"temperature": 0}}, "params"),
         ({"prompt": "Say {prompt}"}, "prompt"),
-        ({"model": "fake/other"}, "model"),
+        ({"model": "groq/other"}, "model"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
