@@ -28,7 +28,6 @@ class VenueReceipt:
         rows: Rows that it answered or gave up.
         list_usd: What they would have cost at once, asked anew.
         usd: What was paid.
-        saved_usd: The difference.
     """
 
     rows: int = 0
@@ -37,7 +36,7 @@ class VenueReceipt:
 
     @property
     def saved_usd(self) -> Decimal | None:
-        """The list price less what was paid; None: a part is unknown."""
+        """List price less what was paid; None: a part is unknown."""
         return None if self.list_usd is None or self.usd is None else self.list_usd - self.usd
 
 

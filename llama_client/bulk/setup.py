@@ -104,15 +104,7 @@ class JobSetup:
             # Before anything is made, or asked.
             writer_of(output, source, replace=replace or has_written(folder, output))
         with ExitStack() as stack:
-            journal: Journal = NoJournal()
-            if folder is not None:
-                journal = JobFolder(
-                    folder,
-                    source.name,
-                    self._determining(source),
-                    retries_failures=options.retry_failed,
-                    keeps_columns=not source.is_replayable,
-                )
+            journal = self._journal(folder, source)
             stack.callback(journal.close)
             total = check_rows(source, journal, options.limit) if source.is_replayable else source.count()
             pricing = Pricing(self.context, source.answers.form)
@@ -130,7 +122,9 @@ class JobSetup:
 
             batches = None
             if folder is not None:
-                batches = BatchWork(self.context, folder, journal, pending, purse, tally.was_earlier)
+                batches = BatchWork(
+                    self.context, folder, journal, pending, purse, tally.was_earlier, source.answers.form
+                )
                 stack.callback(batches.close)
                 self._start_batches(batches, folder, source, journal, pricing, purse, tally)
             ledger = self.context.accounting.ledger
@@ -176,15 +170,26 @@ class JobSetup:
             )
         self._require_model(source)
         folder = None if options.job is None else Path(options.job)
-        journal: Journal = NoJournal()
-        if folder is not None and (folder / "manifest.json").exists():
-            journal = JobFolder(folder, source.name, self._determining(source), retries_failures=options.retry_failed)
+        # Looking at a plan makes no folder.
+        is_begun = folder is not None and (folder / "manifest.json").exists()
+        journal = self._journal(folder if is_begun else None, source)
         with closing(journal):
             check_rows(source, journal, options.limit)
             rows = (row for row in source.rows() if not journal.is_done(row))
             measure = Pricing(self.context, source.answers.form).measure(rows)
         terms = options.terms
         return chosen(self.context, measure, terms, terms.deadline_s, has_folder=True).plan
+
+    def _journal(self, folder: Path | None, source: RowsInput) -> Journal:
+        if folder is None:
+            return NoJournal()
+        return JobFolder(
+            folder,
+            source.name,
+            self._determining(source),
+            retries_failures=self.options.retry_failed,
+            keeps_columns=not source.is_replayable,
+        )
 
     def frame(self) -> AnsweredFrame:
         """Where results are put beside their rows. It may block.

@@ -142,6 +142,17 @@ def test_rows_that_no_batch_can_hold_are_asked_at_once_beside_it(desk: Desk) -> 
     assert (receipt.venues["batch"].rows, receipt.venues["now"].rows, receipt.answered) == (2, 1, 3)
 
 
+def test_answers_of_a_batch_that_do_not_fit_the_schema_are_asked_for_again(desk: Desk) -> None:
+    schema = {"type": "object", "properties": {"kind": {"type": "string"}}, "required": ["kind"]}
+    receipt = desk.run(deadline_s=DAY_S, schema=schema)
+    assert len(desk.server.batch_report().billed) == len(ROWS)
+    # What this server answers never fits.
+    assert ({*receipt.venues}, receipt.failed) == ({"now"}, len(ROWS))
+    batch_usd = desk.server.batch_report().prompt_tokens / Decimal(1_000_000)
+    assert receipt.usd is not None
+    assert receipt.usd > batch_usd
+
+
 def test_free_rows_are_asked_whatever_was_spent(desk: Desk) -> None:
     desk.run(limit=2)
     desk.config["prices"] = [{"target": "x/gpt-x", "input_usd_per_mtok": 0, "output_usd_per_mtok": 0}]

@@ -187,7 +187,8 @@ def _plan(
     quotes: list[VenueQuote],
     left_s: float,
 ) -> BulkPlan:
-    cost = "an unknown amount" if usd is None else f"about ${usd:.6f}"
+    cost = "an unknown amount" if usd is None else f"about ${usd:.6f}" if usd else "nothing"
+    all_are = "The row is" if measure.rows == 1 else f"All {measure.rows:,} rows are"
     if batch_rows:
         usable = (each.target for each in quotes if each.venue == "batch" and each.is_possible)
         names = " and ".join(dict.fromkeys(usable))
@@ -199,7 +200,7 @@ def _plan(
     else:
         reasons = [f"{each.target}: {each.why}" for each in quotes if each.venue == "batch" and not each.is_possible]
         dear = "" if reasons else "No batch is cheaper."
-        said = f"All {measure.rows:,} rows are asked at once, for {cost}. " + (
+        said = f"{all_are} asked at once, for {cost}. " + (
             f"No batches: {'; '.join(dict.fromkeys(reasons[:3]))}." if reasons else dear
         )
     return BulkPlan(

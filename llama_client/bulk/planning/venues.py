@@ -16,7 +16,7 @@ from llama_client.bulk.batches.venue import BatchVenue
 from llama_client.bulk.pending import Done, PendingRow, may_pass
 from llama_client.bulk.results import BulkResult
 from llama_client.costs.money import added
-from llama_client.errors import JobError
+from llama_client.errors import GenerationFailedError, JobError
 
 if TYPE_CHECKING:
     from array import array
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from llama_client.bulk.planning.purse import Purse
     from llama_client.bulk.rows import Row
     from llama_client.chat import CallContext
+    from llama_client.structured import AnswerForm
+    from llama_client.types.completion import ChatCompletion
 
 # Of what came from batches and the job has not taken yet; the reading of their files waits then.
 _MAX_WAITING = 1_024
@@ -44,6 +46,7 @@ class BatchWork:
         pending: Makes what the dispatcher takes of a row.
         purse: The money of the job; None: no limit.
         was_earlier: Told of each row that an earlier run has recorded, though its batch was not over.
+        form: What answers are parsed to; None: they stay text.
     """
 
     def __init__(
@@ -54,7 +57,9 @@ class BatchWork:
         pending: Callable[[Row], PendingRow],
         purse: Purse | None,
         was_earlier: Callable[[], None],
+        form: AnswerForm | None,
     ) -> None:
+        self._form = form
         self._context = context
         self._folder = folder / "batches"
         self._journal = journal
@@ -157,6 +162,12 @@ class BatchWork:
             pending.attempts += error.attempts
             self._put(pending)
             return
+        completion = result.completion
+        if completion is not None and not self._fits(completion):
+            # As a call does that gets such an answer.
+            pending.attempts += completion.attempts
+            self._put(pending)
+            return
         self._journal.record([result])
         pending.kept = result
         outcome = result.completion if error is None else error
@@ -177,6 +188,18 @@ class BatchWork:
             run.leave()
         for run in self._runs:
             run.stop(_STOPPING_S)
+
+    def _fits(self, completion: ChatCompletion) -> bool:
+        """Whether an answer is what the schema asks for; it is parsed then."""
+        if self._form is None:
+            return True
+        try:
+            parsed = self._form.parsed(completion.choices)
+        except GenerationFailedError:
+            return False
+        for choice, each in zip(completion.choices, parsed, strict=True):
+            choice.message.parsed = each
+        return True
 
     def _put(self, each: PendingRow | Done) -> None:
         while not self._is_left.is_set():
