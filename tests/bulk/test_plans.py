@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from llama_client.testing import FakeClock, FakeProvider, using
 from llama_client.testing.faults.batches import BatchPlay, BatchServer
 from tests.bulk.batching import DAY_S, MODELS, config
 from tests.bulk.jobs import MODES, lines, run
+from tests.bulk.test_batch_kills import CutOffError, Knife
 
 both = pytest.mark.parametrize("mode", MODES)
 ROWS = [f"ticket {number}" for number in range(6)]
@@ -196,6 +198,22 @@ def test_a_job_that_was_left_finds_its_batches(desk: Desk) -> None:
     assert len(desk.answers) == len(ROWS) == receipt.answered + receipt.earlier
     assert desk.server.batch_report().created == 1
     assert set(desk.server.batch_report().billed.values()) == {1}
+
+
+@pytest.mark.parametrize("step", [2, 6, 12, 18, 24])
+def test_a_job_that_was_cut_off_goes_on_with_its_batch(desk: Desk, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.server.every_batch(BatchPlay(takes_s=600, answered=0.5, ending="expired"))
+    with monkeypatch.context() as cutting:
+        Knife(cutting, step)
+        with suppress(CutOffError):
+            desk.run(deadline_s=DAY_S)
+    desk.run(deadline_s=DAY_S)
+    answers = desk.answers
+    assert answers[:3] == [f"re: {row}" for row in ROWS[:3]]
+    assert all(row in answer for row, answer in zip(ROWS, answers, strict=True))
+    report = desk.server.batch_report()
+    assert (report.created, report.orphans, report.left_files) == (1, [], [])
+    assert set(report.billed.values()) == {1}
 
 
 @both
