@@ -10,7 +10,9 @@ import pytest
 from tests.cli.conftest import run
 
 SECRET = "sk-0123456789abcdef"
-COMMANDS = ["bench", "chat", "completion", "config", "costs", "crossover", "doctor", "fit", "models", "pull", "record"]
+COMMANDS = [
+    "bench", "bulk", "chat", "completion", "config", "costs", "crossover", "doctor", "fit", "models", "pull", "record",
+]  # fmt: skip
 
 
 def test_the_version_is_the_distribution_s() -> None:

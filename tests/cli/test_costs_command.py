@@ -106,6 +106,8 @@ def test_json_is_one_document_with_exact_money_and_nothing_else(ledger: Path) ->
         "calls": 3,
         "unpriced_calls": 1,
         "unrecorded_calls": 2,
+        "cached_calls": 0,
+        "saved_usd": "0",
         "groups": [
             {"key": "a/m", "calls": 2, "usd": "0.0000000375", **group},
             {"key": "b/m", "calls": 1, "usd": "0", **nothing},
