@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 _TERMINAL = "-"
 _UNREADABLE = "the ledger cannot be read"
-_COLUMNS = ("key", "calls", "input_tokens", "output_tokens", "usd", "unpriced_calls", "errors")
+_COLUMNS = (
+    "key", "calls", "input_tokens", "output_tokens", "usd", "unpriced_calls", "errors", "cached_calls", "saved_usd",
+)  # fmt: skip
 # There may be many (a budget for each user, say); more are not shown.
 _MAX_BUDGETS, _MAX_NAMED = 20, 5
 

@@ -20,7 +20,9 @@ from tests.costs.filling import Spent, ago, fill
 from tests.routing.asking import MESSAGES, config, good
 
 PRICES = [{"target": "a/m", "input_usd_per_mtok": 100, "output_usd_per_mtok": 1000}]
-HEADER = ["key", "calls", "input_tokens", "output_tokens", "usd", "unpriced_calls", "errors"]
+HEADER = [
+    "key", "calls", "input_tokens", "output_tokens", "usd", "unpriced_calls", "errors", "cached_calls", "saved_usd",
+]  # fmt: skip
 HOSTILE = "\x1b]0;owned\x07[red]x\u202e:cat:"
 
 
@@ -99,8 +101,9 @@ def test_json_is_one_document_with_exact_money_and_nothing_else(ledger: Path) ->
     assert (ran.code, ran.err) == (0, "")
     document = ran.document
     assert datetime.fromisoformat(document.pop("since")).tzinfo is not None
-    group = {"input_tokens": 200, "output_tokens": 40, "unpriced_calls": 1, "errors": 0}
-    nothing = {"input_tokens": 100, "output_tokens": 20, "unpriced_calls": 0, "errors": 1}
+    cached = {"cached_calls": 0, "saved_usd": "0"}
+    group = {"input_tokens": 200, "output_tokens": 40, "unpriced_calls": 1, "errors": 0, **cached}
+    nothing = {"input_tokens": 100, "output_tokens": 20, "unpriced_calls": 0, "errors": 1, **cached}
     assert document == {
         "total_usd": "0.0000000375",
         "calls": 3,
@@ -124,7 +127,7 @@ def test_csv_is_read_back_as_it_was_written(ledger: Path) -> None:
     header, *found = csv.reader(io.StringIO(ran.out, newline=""), strict=True)
     assert header == HEADER
     assert sorted(row[0] for row in found) == sorted(names)
-    assert {tuple(row[1:]) for row in found} == {("1", "100", "20", "0.0000000375", "0", "0")}
+    assert {tuple(row[1:]) for row in found} == {("1", "100", "20", "0.0000000375", "0", "0", "0", "0")}
     assert ran.out.startswith(",".join(HEADER) + "\n")
     assert ran.out.endswith("\n")
 
