@@ -38,7 +38,8 @@ settings.load_profile("any machine")
 # Of 8 s and more, although they are not of many tests.
 _LONG_FILES = (
     "testing/test_memory.py", "cli/test_chat.py", "providers/gguf/test_running.py", "test_examples.py",
-    "crossover/test_plots.py", "chaos/test_chaos.py", "routing/test_slow_servers.py", "chaos/test_interrupts.py", "crossover/test_page.py",
+    "crossover/test_plots.py", "chaos/test_chaos.py", "routing/test_slow_servers.py", "chaos/test_interrupts.py",
+    "crossover/test_page.py",
     "costs/test_ledger.py", "routing/test_hedging.py", "cli/test_looks.py", "cli/test_bench_command.py",
     "chaos/test_mixed.py", "privacy/test_nothing_leaves.py", "cli/test_doctor_command.py",
     "providers/test_packages.py", "providers/gguf/test_draft_model.py", "providers/gguf/test_loading.py",
