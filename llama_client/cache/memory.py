@@ -75,7 +75,7 @@ class Looking:
     is_alone: bool = False
 
 
-# Streams of which the reader takes nothing for so long hold nobody up: it may be the very thread that waits here.
+# A stream from which nothing is read for so long is not waited for: its reader may be the very thread that waits here.
 _HELD_S = 1.0
 
 

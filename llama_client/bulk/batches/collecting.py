@@ -58,7 +58,7 @@ class Reading:
     receiver: Receiver
 
     def collect(self, part: Part, rows_path: Path, paths: tuple[Path, ...], tag: str) -> None:
-        """Reads the files of a part; it is told its counts and its cost."""
+        """Reads the files of a part, and puts the counts and the cost into it."""
         at = part.created_at or 0.0
         price = self.requests.price(at)
         usd: Decimal | None = Decimal(0)

@@ -79,7 +79,7 @@ class BatchRun:
         self._is_cancelled = True
 
     def leave(self) -> None:
-        """Stops driving soon, and leaves the batches to whoever resumes the job."""
+        """Stops driving soon, and leaves the batches to the next run of the job."""
         self._is_left = True
 
     def stop(self, within_s: float) -> bool:
@@ -96,7 +96,7 @@ class BatchRun:
         return self._ended.is_set
 
     def wait(self) -> None:
-        """Blocks until every part is over; an interrupt leaves the batches to whoever resumes the job.
+        """Blocks until every part is over; an interrupt leaves the batches to the next run of the job.
 
         Raises:
             LlamaClientError: The job cannot go on. What was done is written down: the same call resumes it.
@@ -110,7 +110,7 @@ class BatchRun:
         self._finish()
 
     async def wait_async(self) -> None:
-        """The same without blocking the event loop; a cancellation leaves the batches to whoever resumes the job."""
+        """The same without blocking the event loop; a cancellation leaves the batches to the next run of the job."""
         try:
             while not self._ended.is_set:
                 await await_event(self._ended, _WAIT_S)
@@ -128,7 +128,7 @@ class BatchRun:
     def _run(self) -> None:
         try:
             self._drive()
-        except BaseException as error:  # noqa: BLE001 - raised by whoever waits
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             self._error = error
         finally:
             self._ended.set()

@@ -17,7 +17,7 @@ from llama_client.errors import (
 # Of a step that failed, and how long between two tries: about ten minutes in all.
 MOST_TRIES = 10
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 120.0
-# However long a provider asks to be left alone.
+# However long a provider asks to wait.
 _LONGEST_ASKED_S = 300.0
 GONE = (404, 410)
 

@@ -1,7 +1,7 @@
 """The life of one part at a batch API: a generator that decides, and does no I/O.
 
 It yields steps, and is sent what came of each: a value, or the error. It changes the part, and yields `Save` before and
-after each step that changes something at the provider, so that whoever resumes knows what to look for.
+after each step that changes something at the provider, so that the next run knows what to look for.
 """
 
 from __future__ import annotations
@@ -300,7 +300,7 @@ def _clean(part: Part) -> Steps:
         try:
             yield from asked(Delete(file_id))
         except (GivenUpError, ProviderError):
-            # Nothing is owed any more, so no error ends the job. Tried again by whoever resumes the job.
+            # Nothing is owed any more, so no error ends the job. The next run tries again.
             left.append(file_id)
     part.undeleted = left
     yield Save()

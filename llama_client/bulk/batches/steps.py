@@ -92,7 +92,7 @@ class Download:
 
 @dataclass(frozen=True, slots=True)
 class Collect:
-    """Read what was fetched, and hand on the result of each row; the part is told the counts and the cost."""
+    """Read what was fetched, and record the result of each row, and the counts and the cost of the part."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""One process at a time works on a job's folder; another one is told which has it."""
+"""One process at a time works on a job's folder; the error of another one names it."""
 
 from __future__ import annotations
 

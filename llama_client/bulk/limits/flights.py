@@ -15,7 +15,7 @@ class Flight:
         number: How many had started there before, and itself.
         ahead: How many others were in flight when it started, without those that were refused since.
         is_refused: Whether the target refused it; None: it is in flight.
-        era: Of a refused one: how many times the target had been left alone before.
+        era: Of a refused one: how many waits after refusals there had been before.
     """
 
     target: str

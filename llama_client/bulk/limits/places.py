@@ -14,7 +14,7 @@ _KEPT = 512
 _FEWEST = 64
 # Of those with as many others in flight, so many are refused at least.
 _MOST_ARE_REFUSED = 0.8
-# What is told by fewer refusals is chance.
+# Fewer refusals may be chance.
 _FEWEST_REFUSALS = 3
 # Refusals with fewer in flight that may have had another reason.
 _OTHERS = 0.05

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # Of what came from batches and the job has not taken yet; the reading of their files waits then.
 _MAX_WAITING = 1_024
 _LOOK_S = 0.25
-# A request about a batch that is under way ends within its timeout; its batch is found again by whoever resumes.
+# A request about a batch that is under way ends within its timeout; the next run of the job finds its batch again.
 _STOPPING_S = 60.0
 
 
@@ -182,7 +182,7 @@ class BatchWork:
             self._put(self._pending(row))
 
     def close(self) -> None:
-        """Leaves the batches to whoever resumes the job."""
+        """Leaves the batches to the next run of the job."""
         self._is_left.set()
         for run in self._runs:
             run.leave()

@@ -53,7 +53,7 @@ class BatchReport:
 
 
 class BatchServer(FaultServer):
-    """A `FaultServer` that also plays a batch API. Its batches complete at once until it is told otherwise.
+    """A `FaultServer` that also plays a batch API. Its batches complete at once unless its play says otherwise.
 
     Args:
         kind: `openai` (and whatever is compatible with it), `groq` or `together`.
