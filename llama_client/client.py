@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 from llama_client.chat import AsyncChat, CacheMode, CallContext, Chat, DefaultModel, asked, checked_tags, runs
 from llama_client.clock import Clock, EventLoop, running_loop
@@ -635,6 +635,9 @@ class LlamaClient(_BaseClient):
         max_concurrency: int | None = None,
         retry_failed: bool = False,
         on_progress: Callable[[BulkProgress], object] | None = None,
+        engine: Literal["local", "ray"] = "local",
+        ray_address: str | None = None,
+        ray_workers: int | None = None,
     ) -> Bulk:
         """Many requests as one job: as many at once as the targets bear, each row answered once.
 
@@ -655,6 +658,11 @@ class LlamaClient(_BaseClient):
             max_concurrency: The most calls in flight; None: as many as latency and rate limits allow.
             retry_failed: Ask the rows that failed in an earlier run again.
             on_progress: Called with how far the job is, at most ten times a second, in another thread.
+            engine: `local`: this process makes the calls; `ray`: workers on Ray do, each with a client of its own,
+                while the job's folder, input and output stay here.
+            ray_address: The Ray cluster; None: that of `RAY_ADDRESS`, else one that is started on this machine.
+            ray_workers: How many workers on Ray; None: one for each node, or each GPU where the model runs in the
+                workers; two on a single machine.
 
         Returns:
             The job. Nothing is read or asked before it is iterated over, or run.
@@ -671,7 +679,19 @@ class LlamaClient(_BaseClient):
         from llama_client.bulk.setup import BulkOptions, JobSetup
 
         options = BulkOptions(
-            model, prompt, system, schema, params, job, limit, max_concurrency, retry_failed, on_progress
+            model,
+            prompt,
+            system,
+            schema,
+            params,
+            job,
+            limit,
+            max_concurrency,
+            retry_failed,
+            on_progress,
+            engine,
+            ray_address,
+            ray_workers,
         )
         return Bulk(JobSetup(self._context, rows, options))
 
@@ -813,6 +833,9 @@ class AsyncLlamaClient(_BaseClient):
         max_concurrency: int | None = None,
         retry_failed: bool = False,
         on_progress: Callable[[BulkProgress], object] | None = None,
+        engine: Literal["local", "ray"] = "local",
+        ray_address: str | None = None,
+        ray_workers: int | None = None,
     ) -> AsyncBulk:
         """`LlamaClient.bulk`, for `async for` and `await job.run(...)`."""
         ready("llama_client.bulk.api", "llama_client.bulk.setup")
@@ -820,7 +843,19 @@ class AsyncLlamaClient(_BaseClient):
         from llama_client.bulk.setup import BulkOptions, JobSetup
 
         options = BulkOptions(
-            model, prompt, system, schema, params, job, limit, max_concurrency, retry_failed, on_progress
+            model,
+            prompt,
+            system,
+            schema,
+            params,
+            job,
+            limit,
+            max_concurrency,
+            retry_failed,
+            on_progress,
+            engine,
+            ray_address,
+            ray_workers,
         )
         return AsyncBulk(JobSetup(self._context, rows, options))
 

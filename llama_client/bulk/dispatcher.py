@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from llama_client.bulk.rows import Row
     from llama_client.types.completion import Attempt, ChatCompletion
 
-# Rows that are read before their turn; fewer would leave calls without a row while the input is read.
-_READ_AHEAD = 256
 # Rows that wait for another try; with more, no new one is begun.
 _MAX_DELAYED = 4_096
 # How often a row is asked: of a million, at a target that fails 30 of a hundred, hardly one fails so often.
@@ -92,6 +90,7 @@ class Dispatcher:
         limits: How many requests may be in flight.
         max_pending: The most rows that are asked, or answered and not yet recorded: what a killed process may lose.
         random: Spreads the tries of rows that failed together.
+        read_ahead: Rows that are read before their turn; fewer would leave calls without a row while the input is read.
 
     Attributes:
         in_flight: The calls in flight.
@@ -101,6 +100,7 @@ class Dispatcher:
     limits: Limits
     max_pending: int
     random: random.Random = field(default_factory=random.Random)
+    read_ahead: int = 256
     in_flight: int = 0
     is_stopped: bool = False
     _is_read: bool = False
@@ -127,7 +127,7 @@ class Dispatcher:
         """How many rows should be read now."""
         if self._is_read or self.is_stopped or len(self._delayed) >= _MAX_DELAYED:
             return 0
-        return max(_READ_AHEAD - self._ready_count, 0)
+        return max(self.read_ahead - self._ready_count, 0)
 
     def add(self, rows: Iterable[PendingRow], *, is_end: bool) -> list[Done]:
         """Takes rows that were read. What is returned is to be recorded."""

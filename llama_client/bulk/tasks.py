@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from llama_client.bulk.dispatcher import Done, Outcome, PendingRow
 from llama_client.bulk.interrupts import watched_interrupts
-from llama_client.bulk.work import BATCH, BUFFERED, GRACE_S, Work, ends_job
+from llama_client.bulk.work import BATCH, BUFFERED, GRACE_S, ends_job
 from llama_client.errors import LlamaClientError
 
 if TYPE_CHECKING:
-    from llama_client.bulk.contracts import AsyncAsk
+    from llama_client.bulk.contracts import AsyncAsk, RowWork
     from llama_client.bulk.results import BulkResult
     from llama_client.clock import Clock
 
@@ -40,7 +40,7 @@ class TaskRun:
         keeps_results: Whether results are handed to the consumer; else they are only recorded.
     """
 
-    def __init__(self, work: Work, ask: AsyncAsk, clock: Clock, *, keeps_results: bool) -> None:
+    def __init__(self, work: RowWork, ask: AsyncAsk, clock: Clock, *, keeps_results: bool) -> None:
         self._work = work
         self._ask = ask
         self._clock = clock
@@ -85,11 +85,15 @@ class TaskRun:
             await self._has_result.wait()
         return bool(self._out)
 
-    async def _finish(self, recorder: asyncio.Task[None]) -> None:
-        """Begins nothing more, and waits for what is in flight to be recorded."""
+    def stop(self) -> None:
+        """Begins nothing more; what is in flight is still recorded."""
         self._work.dispatcher.is_stopped = True
         self._changed.set()
         self._has_ended.set()
+
+    async def _finish(self, recorder: asyncio.Task[None]) -> None:
+        """Begins nothing more, and waits for what is in flight to be recorded."""
+        self.stop()
         await asyncio.wait([recorder], timeout=GRACE_S)
 
     async def _close(self, recorder: asyncio.Task[None]) -> None:
