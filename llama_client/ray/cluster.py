@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -48,6 +49,8 @@ class Cluster:
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
             self._start(address)
+            # Where the user has not said what to log.
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
 
     def _start(self, address: str | None) -> None:
         address = address or os.environ.get("RAY_ADDRESS")
@@ -65,7 +68,9 @@ class Cluster:
         try:
             self._ray.init(log_to_driver=False, logging_level="error", **options)
         except Exception as error:
-            raise JobError(f"ray_address: cannot connect to a cluster at {address or 'this machine'}: {error}") from error
+            raise JobError(
+                f"ray_address: cannot connect to a cluster at {address or 'this machine'}: {error}"
+            ) from error
 
     def workers(self, model: str, most: int | None, asked: int | None) -> int:
         """How many workers a job has: as asked; else one for each node, or each GPU of a model in the process."""
@@ -86,20 +91,22 @@ class Cluster:
             scheduling_strategy=self._here(soft=True),
         ).remote()
 
-    def pipeline(self, job: ShardJob, shards: int, model: str, on_end: Callable[[BaseException | None], object]) -> None:
+    def pipeline(
+        self, job: ShardJob, shards: int, model: str, on_end: Callable[[BaseException | None], object]
+    ) -> None:
         """Runs the workers in Ray Data, and tells when all have ended."""
         ray = self._ray
         compute = ray.data.ActorPoolStrategy(size=shards, max_tasks_in_flight_per_actor=1)
-        placed = self._here(soft=False) if self._config.local_only else "SPREAD"
         options: dict[str, Any] = {"num_gpus": 1} if self._wants_gpu(model) else {"num_cpus": self._cpus(shards)}
         data = ray.data.range(shards, override_num_blocks=shards).map_batches(
             Shard,
             fn_constructor_args=(job,),
             batch_size=1,
             compute=compute,
-            scheduling_strategy=placed,
             **options,
         )
+        # Over the nodes.
+        data.context.scheduling_strategy = self._here(soft=False) if self._config.local_only else "SPREAD"
         # Progress is the job's to tell.
         data.context.enable_progress_bars = False
         data.context.print_on_execution_start = False

@@ -124,7 +124,8 @@ def with_secrets(config: Config, variables: Mapping[Place, str], environ: Mappin
             )
         return SecretStr(environ[name])
 
-    return _mapped(config, put)
+    whole: Config = _mapped(config, put)
+    return whole
 
 
 def _is_plain(place: Place, text: str) -> bool:

@@ -32,7 +32,8 @@ class Mailbox:
         self._new[number] = message
         self._has_new.set()
         try:
-            return await answer
+            reply: Reply = await answer
+            return reply
         finally:
             self._waiting.pop(number, None)
 

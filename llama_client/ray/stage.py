@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -35,8 +35,11 @@ class ChatStage:
         config: A path, a mapping with the keys of the configuration file, or None to look for a file.
         max_concurrency: The most calls in flight of one actor.
 
+    Hand the class over, as below, so that each actor keeps its client. An instance works too; Ray Data then opens a client
+    for each block.
+
     Raises:
-        ConfigError: The configuration is wrong.
+        ConfigError: The configuration is wrong. Raised where it works, as the next one is.
         InvalidRequestError: An argument is wrong, or a batch lacks a column.
 
     Example:
@@ -63,9 +66,8 @@ class ChatStage:
         config: str | Path | Mapping[str, object] | None = None,
         max_concurrency: int | None = None,
     ) -> None:
-        from llama_client.bulk.limits import MOST, AdaptiveLimits
-        from llama_client.client import AsyncLlamaClient
-
+        self._config = config
+        self._max_concurrency = max_concurrency
         self._shape: dict[str, Any] = {
             "prompt": prompt,
             "system": system,
@@ -73,38 +75,73 @@ class ChatStage:
             "params": params,
             "model": model,
         }
+        # Opened where it works: an instance may be on its way to other processes.
+        self._open: _OpenStage | None = None
+
+    def __call__(self, batch: Any) -> Any:
+        """The batch as an Arrow table with more columns: `answer` (or the schema's properties), `error`, `usd`, `target`.
+
+        A column of the batch that has such a name stays; that of the answer is then `answer_2`.
+        """
+        from llama_client.bulk.inputs.arrow import pyarrow_for
+        from llama_client.bulk.inputs.opening import open_input
+        from llama_client.bulk.outputs.parquet import FORMS, arrow_array, arrow_types
+        from llama_client.bulk.outputs.records import record_of
+
+        arrow, table = pyarrow_for("ChatStage"), _table(batch)
+        if not table.num_rows:
+            return table
+        source = open_input(table, **self._shape)
+        self._open = self._open or _OpenStage(self._config, self._max_concurrency)
+        results = self._open.answer(source)
+        added = zip(*(record_of(result, source.answers).added for result in results), strict=True)
+        types = arrow_types(arrow)
+        for field, values in zip(source.answers.fields(source.columns), added, strict=True):
+            column = arrow_array(arrow, types[field.kind], FORMS.get(field.kind), values)
+            table = table.append_column(field.name, column)
+        return table
+
+    def close(self) -> None:
+        """Ends the client."""
+        opened, self._open = self._open, None
+        if opened is not None:
+            opened.close()
+
+    def __del__(self) -> None:
+        # Ray drops the copies of an instance without a word.
+        if getattr(self, "_open", None) is not None:
+            self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, ({**self._shape, "config": self._config, "max_concurrency": self._max_concurrency},)
+
+
+def _again(arguments: Mapping[str, Any]) -> ChatStage:
+    return ChatStage(**arguments)
+
+
+class _OpenStage:
+    """A stage's client, and what it has found out of its targets."""
+
+    def __init__(self, config: str | Path | Mapping[str, object] | None, max_concurrency: int | None) -> None:
+        from llama_client.bulk.limits import MOST, AdaptiveLimits
+        from llama_client.client import AsyncLlamaClient
+
         self._most = MOST if max_concurrency is None else max_concurrency
         # What one batch has found out holds for the next.
         self._limits = AdaptiveLimits(self._most)
-        self._runner = asyncio.Runner()
         self._client = AsyncLlamaClient(config)
+        self._runner = asyncio.Runner()
 
-    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """The batch's columns, and `answer` (or the schema's properties), `error`, `usd` and `target`."""
-        from llama_client.bulk.inputs.opening import open_input
-        from llama_client.bulk.outputs.columns import columns_of
-
-        names = list(batch)
-        records = [dict(zip(names, values, strict=True)) for values in zip(*map(_values, batch.values()), strict=True)]
-        if not records:
-            return dict(batch)
-        source = open_input(records, **self._shape)
-        results = self._runner.run(self._answered(source))
-        return {**batch, **columns_of(source, results)}
+    def answer(self, source: RowsInput) -> list[BulkResult]:
+        """The results in the order of the rows."""
+        return self._runner.run(self._answered(source))
 
     def close(self) -> None:
-        """Ends the client. An actor's process ends without it."""
         self._runner.run(self._client.aclose())
         self._runner.close()
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "a ChatStage has a client, which belongs to its process; hand over the class: "
-            "map_batches(ChatStage, fn_constructor_kwargs={...}, concurrency=...)"
-        )
-
     async def _answered(self, source: RowsInput) -> list[BulkResult]:
-        """In the order of the rows."""
         from llama_client.bulk.asking import Asker
         from llama_client.bulk.dispatcher import Dispatcher
         from llama_client.bulk.memory_journal import NoJournal
@@ -127,6 +164,10 @@ class ChatStage:
         return [found[position] for position in sorted(found)]
 
 
-def _values(column: Any) -> list[Any]:
-    """A batch's columns are arrays of numpy."""
-    return column.tolist() if hasattr(column, "tolist") else list(column)
+def _table(batch: Any) -> Any:
+    """A batch as Ray Data hands it over, as an Arrow table."""
+    from ray.data.block import BlockAccessor
+
+    if isinstance(batch, Mapping):
+        batch = BlockAccessor.batch_to_arrow_block(dict(batch))
+    return BlockAccessor.for_block(batch).to_arrow()
