@@ -35,8 +35,8 @@ class ChatStage:
         config: A path, a mapping with the keys of the configuration file, or None to look for a file.
         max_concurrency: The most calls in flight of one actor.
 
-    Hand the class over, as below, so that each actor keeps its client. An instance works too; Ray Data then opens a client
-    for each block.
+    Hand the class over, as below, so that each actor keeps its client. An instance works too; Ray Data then opens a
+    client for each block.
 
     Raises:
         ConfigError: The configuration is wrong. Raised where it works, as the next one is.
@@ -79,7 +79,7 @@ class ChatStage:
         self._open: _OpenStage | None = None
 
     def __call__(self, batch: Any) -> Any:
-        """The batch as an Arrow table with more columns: `answer` (or the schema's properties), `error`, `usd`, `target`.
+        """The batch as an Arrow table, with `answer` (or the schema's properties), `error`, `usd` and `target`.
 
         A column of the batch that has such a name stays; that of the answer is then `answer_2`.
         """

@@ -142,6 +142,9 @@ def kill_and_resume(
         start = receipt = None
         with process:
             for line in process.stdout:
+                if not line.startswith("{"):
+                    # Ray's.
+                    continue
                 told = json.loads(line)
                 if "receipt" in told:
                     receipt = told["receipt"]

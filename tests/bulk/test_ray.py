@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("ray")
 pytest.importorskip("pyarrow")
 
-from tests.bulk.jobs import lines, results, run
+from tests.bulk.jobs import MODES, lines, results, run
 from tests.bulk.killed import kill_a_worker
 from tests.bulk.ray_clusters import small_cluster
 from tests.bulk.served import REFUSED, handed_out, serving
@@ -45,7 +45,8 @@ def configuration(url: str) -> dict[str, Any]:
     return {"default_model": "a/m", "providers": {"a": provider}, "routing": {"breaker_failures": 1_000_000}}
 
 
-@pytest.mark.parametrize("mode", ["sync", pytest.param("async", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("mode", MODES)
 def test_a_file_has_all_results_in_the_order_of_the_input(cluster: None, url: str, mode: str, tmp_path: Path) -> None:
     out, before = tmp_path / "out.jsonl", handed_out(url)["asked"]
     receipt = run(mode, configuration(url), ROWS, out, engine="ray", ray_workers=2)
@@ -96,6 +97,7 @@ def test_a_job_that_was_left_goes_on_where_it_was(cluster: None, url: str, tmp_p
     assert sorted(each.row.position for each in second) == list(range(len(rows)))
 
 
+@pytest.mark.long
 def test_the_stage_adds_columns_and_an_error_is_one_of_them(cluster: None, url: str) -> None:
     import ray.data
 
