@@ -16,8 +16,9 @@ from llama_client.bulk.work import BATCH, BUFFERED, GRACE_S, ends_job
 from llama_client.errors import LlamaClientError
 
 if TYPE_CHECKING:
-    from llama_client.bulk.contracts import AsyncAsk, RowWork
+    from llama_client.bulk.contracts import AsyncAsk
     from llama_client.bulk.results import BulkResult
+    from llama_client.bulk.row_work import RowWork
     from llama_client.clock import Clock
 
 # An iterable of the user's own may block for ever; it is left to its thread then.

@@ -66,7 +66,7 @@ class Cluster:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             options = {"include_dashboard": False}
         try:
-            self._ray.init(log_to_driver=False, logging_level="error", **options)
+            self._ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:
             raise JobError(
                 f"ray_address: cannot connect to a cluster at {address or 'this machine'}: {error}"
@@ -88,7 +88,7 @@ class Cluster:
             max_concurrency=_MAX_WAITING,
             max_restarts=-1,
             max_task_retries=-1,
-            scheduling_strategy=self._here(soft=True),
+            scheduling_strategy=self._here(),
         ).remote()
 
     def pipeline(
@@ -103,10 +103,10 @@ class Cluster:
             fn_constructor_args=(job,),
             batch_size=1,
             compute=compute,
+            # Ray Data itself spreads actors over the nodes.
+            label_selector={"ray.io/node-id": self._node()} if self._config.local_only else None,
             **options,
         )
-        # Over the nodes.
-        data.context.scheduling_strategy = self._here(soft=False) if self._config.local_only else "SPREAD"
         # Progress is the job's to tell.
         data.context.enable_progress_bars = False
         data.context.print_on_execution_start = False
@@ -140,10 +140,15 @@ class Cluster:
         if self._is_ours:
             self._ray.shutdown()
 
-    def _here(self, *, soft: bool) -> Any:
+    def _here(self) -> Any:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        return NodeAffinitySchedulingStrategy(self._ray.get_runtime_context().get_node_id(), soft=soft)
+        return NodeAffinitySchedulingStrategy(self._node(), soft=True)
+
+    def _node(self) -> str:
+        """The driver's."""
+        name: str = self._ray.get_runtime_context().get_node_id()
+        return name
 
     def _is_gguf(self, model: str) -> bool:
         return isinstance(self._config.providers.get(model.partition("/")[0]), GgufConfig) or model.startswith("gguf/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -28,7 +29,7 @@ def small_cluster(num_cpus: int = 2) -> Iterator[None]:
             num_cpus=num_cpus,
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="error",
+            logging_level=logging.ERROR,
             _temp_dir=folder,
             _node_ip_address="127.0.0.1",
         )
