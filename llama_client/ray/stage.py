@@ -35,7 +35,7 @@ class ChatStage:
         config: A path, a mapping with the keys of the configuration file, or None to look for a file.
         max_concurrency: The most calls in flight of one actor.
 
-    Hand the class over, as below, so that each actor keeps its client. An instance works too; Ray Data then opens a
+    Hand the class over to Ray Data, so that each actor keeps its client. An instance works too; Ray Data then opens a
     client for each block.
 
     Raises:
@@ -43,16 +43,13 @@ class ChatStage:
         InvalidRequestError: An argument is wrong, or a batch lacks a column.
 
     Example:
-        import ray
-        from llama_client.ray import ChatStage
+        import pyarrow
 
-        tickets = ray.data.from_items([{"text": "Late again!"}, {"text": "Thank you."}])
-        answers = tickets.map_batches(
-            ChatStage,
-            fn_constructor_kwargs={"model": "groq/openai/gpt-oss-20b", "prompt": "Classify: {text}"},
-            batch_size=1024,
-            concurrency=2,
-        )
+        # In a pipeline: data.map_batches(ChatStage, fn_constructor_kwargs={...}, batch_size=1024, concurrency=2)
+        stage = ChatStage(model="gguf/smollm2-135m", prompt="Answer in a word: {text}", params={"max_tokens": 8})
+        answered = stage(pyarrow.table({"text": ["Late again!", "Thank you."]}))
+        print(answered.column("answer").to_pylist())
+        stage.close()
     """
 
     def __init__(
@@ -166,6 +163,8 @@ class _OpenStage:
 
 def _table(batch: Any) -> Any:
     """A batch as Ray Data hands it over, as an Arrow table."""
+    if hasattr(batch, "append_column"):
+        return batch
     from ray.data.block import BlockAccessor
 
     if isinstance(batch, Mapping):
