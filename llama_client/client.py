@@ -638,6 +638,9 @@ class LlamaClient(_BaseClient):
         max_usd: Decimal | float | str | None = None,
         deadline_s: float | None = None,
         venues: Sequence[Literal["now", "batch"]] | None = None,
+        engine: Literal["local", "ray"] = "local",
+        ray_address: str | None = None,
+        ray_workers: int | None = None,
     ) -> Bulk:
         """Many requests as one job: as many at once as the targets bear, each row answered once.
 
@@ -665,6 +668,11 @@ class LlamaClient(_BaseClient):
                 once, in time. For this an iteration needs `job`. None: all is asked at once. A job that is late itself
                 goes on to its end.
             venues: Those that are permitted: `now`, `batch`. Rows that no batch answers are asked at once anyhow.
+            engine: `local`: this process makes the calls; `ray`: workers on Ray do, each with a client of its own,
+                while the job's folder, input and output stay here.
+            ray_address: The Ray cluster; None: that of `RAY_ADDRESS`, else one that is started on this machine.
+            ray_workers: How many workers on Ray; None: one for each node, or each GPU where the model runs in the
+                workers; two on a single machine.
 
         Returns:
             The job. Nothing is read or asked before it is iterated over, or run.
@@ -682,7 +690,7 @@ class LlamaClient(_BaseClient):
 
         options = BulkOptions(
             model, prompt, system, schema, params, job, limit, max_concurrency, retry_failed, on_progress,
-            max_usd, deadline_s, venues,
+            max_usd, deadline_s, venues, engine, ray_address, ray_workers,
         )  # fmt: skip
         return Bulk(JobSetup(self._context, rows, options))
 
@@ -827,6 +835,9 @@ class AsyncLlamaClient(_BaseClient):
         max_usd: Decimal | float | str | None = None,
         deadline_s: float | None = None,
         venues: Sequence[Literal["now", "batch"]] | None = None,
+        engine: Literal["local", "ray"] = "local",
+        ray_address: str | None = None,
+        ray_workers: int | None = None,
     ) -> AsyncBulk:
         """`LlamaClient.bulk`, for `async for` and `await job.run(...)`."""
         ready("llama_client.bulk.api", "llama_client.bulk.setup")
@@ -835,7 +846,7 @@ class AsyncLlamaClient(_BaseClient):
 
         options = BulkOptions(
             model, prompt, system, schema, params, job, limit, max_concurrency, retry_failed, on_progress,
-            max_usd, deadline_s, venues,
+            max_usd, deadline_s, venues, engine, ray_address, ray_workers,
         )  # fmt: skip
         return AsyncBulk(JobSetup(self._context, rows, options))
 

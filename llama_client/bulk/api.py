@@ -8,9 +8,8 @@ from contextlib import aclosing, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llama_client.bulk.engines import async_calls_of, calls_of
 from llama_client.bulk.notebook import receipt_table
-from llama_client.bulk.tasks import TaskRun
-from llama_client.bulk.threads import ThreadedRun
 
 if TYPE_CHECKING:
     from llama_client.bulk.planning.quotes import BulkPlan
@@ -62,7 +61,7 @@ class Bulk:
     def __iter__(self) -> Generator[BulkResult]:
         """Each result as it comes; first those that earlier runs of the job had, with `is_earlier`."""
         with closing(self._setup.begin()) as run:
-            calls = ThreadedRun(run.work, run.asker.question, self._setup.context.clock, keeps_results=True)
+            calls = calls_of(self._setup, run, keeps_results=True)
             with closing(calls.results(run.work.results(only_earlier=True))) as results:
                 yield from results
 
@@ -89,7 +88,7 @@ class Bulk:
             receipt = client.bulk(["Why do llamas hum?"], model="gguf/smollm2-135m").run("answers.jsonl")
         """
         with closing(self._setup.begin(Path(path), replace=replace)) as run:
-            calls = ThreadedRun(run.work, run.asker.question, self._setup.context.clock, keeps_results=False)
+            calls = calls_of(self._setup, run, keeps_results=False)
             with closing(calls.results(iter(()))) as results:
                 for _ in results:
                     pass
@@ -146,7 +145,7 @@ class AsyncBulk:
         """Each result as it comes; first those that earlier runs of the job had, with `is_earlier`."""
         run = await asyncio.to_thread(self._setup.begin)
         try:
-            calls = TaskRun(run.work, run.asker.answer, self._setup.context.clock, keeps_results=True)
+            calls = async_calls_of(self._setup, run, keeps_results=True)
             async with aclosing(calls.results(run.work.results(only_earlier=True))) as results:
                 async for result in results:
                     yield result
@@ -157,7 +156,7 @@ class AsyncBulk:
         """`Bulk.run`, awaited."""
         run = await asyncio.to_thread(self._setup.begin, Path(path), replace=replace)
         try:
-            calls = TaskRun(run.work, run.asker.answer, self._setup.context.clock, keeps_results=False)
+            calls = async_calls_of(self._setup, run, keeps_results=False)
             async with aclosing(calls.results(iter(()))) as results:
                 async for _ in results:
                     pass

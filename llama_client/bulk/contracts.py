@@ -76,6 +76,10 @@ class Journal(Protocol):
         """It failed, and will be tried again later. Does not block."""
         ...
 
+    def lost(self, rows: Sequence[Row]) -> None:
+        """They were being asked by a process that is gone, and will be asked again: they may be paid for twice."""
+        ...
+
     def record(self, results: Sequence[BulkResult]) -> None:
         """The rows are done, for good: another process would find them once it returns."""
         ...

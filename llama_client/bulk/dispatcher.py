@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from llama_client.bulk.contracts import Limits
     from llama_client.bulk.planning.purse import Purse
 
-# Rows that are read before their turn; fewer would leave calls without a row while the input is read.
-_READ_AHEAD = 256
 # Rows that wait for another try; with more, no new one is begun.
 _MAX_DELAYED = 4_096
 # How often a row is asked: of a million, at a target that fails 30 of a hundred, hardly one fails so often.
@@ -73,6 +71,7 @@ class Dispatcher:
         limits: How many requests may be in flight.
         max_pending: The most rows that are asked, or answered and not yet recorded: what a killed process may lose.
         random: Spreads the tries of rows that failed together.
+        read_ahead: Rows that are read before their turn; fewer would leave calls without a row while the input is read.
 
     Attributes:
         in_flight: The calls in flight.
@@ -83,6 +82,7 @@ class Dispatcher:
     limits: Limits
     max_pending: int
     random: random.Random = field(default_factory=random.Random)
+    read_ahead: int = 256
     in_flight: int = 0
     is_stopped: bool = False
     purse: Purse | None = None
@@ -110,7 +110,7 @@ class Dispatcher:
         """How many rows should be read now."""
         if self._is_read or self.is_stopped or len(self._delayed) >= _MAX_DELAYED:
             return 0
-        return max(_READ_AHEAD - self._ready_count, 0)
+        return max(self.read_ahead - self._ready_count, 0)
 
     def add(self, rows: Iterable[PendingRow], *, is_end: bool, done: Sequence[Done] = ()) -> list[Done]:
         """Takes rows that were read, and those that came of batches. What is returned is to be recorded."""

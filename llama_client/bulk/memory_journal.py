@@ -13,12 +13,17 @@ if TYPE_CHECKING:
 
 class NoJournal:
     is_lasting = False
-    maybe_paid_twice = 0
     answered = failed = end = 0
+
+    def __init__(self) -> None:
+        self.maybe_paid_twice = 0
 
     def began(self, rows: Sequence[Row]) -> None: ...
 
     def withdrew(self, row: Row) -> None: ...
+
+    def lost(self, rows: Sequence[Row]) -> None:
+        self.maybe_paid_twice += len(rows)
 
     def record(self, results: Sequence[BulkResult]) -> None: ...
 

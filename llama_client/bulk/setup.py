@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from llama_client.bulk.asking import Asker
 from llama_client.bulk.checks import check_rows
@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     from llama_client.chat import CallContext
 
 
+Engine = Literal["local", "ray"]
+"""Where the calls of a job are made: by this process, or by workers on Ray."""
+
+
 @dataclass(frozen=True, slots=True)
 class BulkOptions:
     """The arguments of `bulk`; see there."""
@@ -57,12 +61,21 @@ class BulkOptions:
     max_usd: Decimal | float | str | None = None
     deadline_s: float | None = None
     venues: Collection[str] | None = None
+    engine: Engine = "local"
+    ray_address: str | None = None
+    ray_workers: int | None = None
 
     def __post_init__(self) -> None:
-        most = self.max_concurrency
-        if most is not None and (type(most) is not int or most < 1):
-            message = f"max_concurrency: must be a whole number from 1, got {most!r:.60}"
-            raise InvalidRequestError(message, param="max_concurrency")
+        for name in ("max_concurrency", "ray_workers"):
+            most = getattr(self, name)
+            if most is not None and (type(most) is not int or most < 1):
+                raise InvalidRequestError(f"{name}: must be a whole number from 1, got {most!r:.60}", param=name)
+        if self.engine not in get_args(Engine):
+            raise InvalidRequestError(f"engine: must be 'local' or 'ray', got {self.engine!r:.60}", param="engine")
+        if self.engine == "local":
+            for name in ("ray_address", "ray_workers"):
+                if getattr(self, name) is not None:
+                    raise InvalidRequestError(f"{name}: is of engine='ray'; give that too, or leave it out", param=name)
         checked_terms(self.max_usd, self.deadline_s, self.venues)
 
     @property

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llama_client.bulk.dispatcher import MoneyEndedError
 from llama_client.bulk.interrupts import watched_interrupts
 from llama_client.bulk.pending import Done, Outcome, PendingRow
-from llama_client.bulk.work import BATCH, BUFFERED, GRACE_S, Work, ends_job
+from llama_client.bulk.work import BATCH, BUFFERED, GRACE_S, ends_job
 from llama_client.errors import LlamaClientError
 
 if TYPE_CHECKING:
     from llama_client.bulk.contracts import AsyncAsk
     from llama_client.bulk.results import BulkResult
+    from llama_client.bulk.row_work import RowWork
     from llama_client.clock import Clock
 
 # An iterable of the user's own may block for ever; it is left to its thread then.
@@ -41,7 +42,7 @@ class TaskRun:
         keeps_results: Whether results are handed to the consumer; else they are only recorded.
     """
 
-    def __init__(self, work: Work, ask: AsyncAsk, clock: Clock, *, keeps_results: bool) -> None:
+    def __init__(self, work: RowWork, ask: AsyncAsk, clock: Clock, *, keeps_results: bool) -> None:
         self._work = work
         self._ask = ask
         self._clock = clock
@@ -86,11 +87,15 @@ class TaskRun:
             await self._has_result.wait()
         return bool(self._out)
 
-    async def _finish(self, recorder: asyncio.Task[None]) -> None:
-        """Begins nothing more, and waits for what is in flight to be recorded."""
+    def stop(self) -> None:
+        """Begins nothing more; what is in flight is still recorded."""
         self._work.dispatcher.is_stopped = True
         self._changed.set()
         self._has_ended.set()
+
+    async def _finish(self, recorder: asyncio.Task[None]) -> None:
+        """Begins nothing more, and waits for what is in flight to be recorded."""
+        self.stop()
         await asyncio.wait([recorder], timeout=GRACE_S)
 
     async def _close(self, recorder: asyncio.Task[None]) -> None:
@@ -134,7 +139,7 @@ class TaskRun:
             begun, wait_s = self._due()
             if begun:
                 if self._work.journal.is_lasting:
-                    await self._in_thread(self._work.journal.began, [each.row for each in begun])
+                    await self._note_begun(begun)
                 for pending in begun:
                     self._spawn(self._perform(pending))
                 continue
@@ -149,6 +154,15 @@ class TaskRun:
                 async with asyncio.timeout(None if wait_s == math.inf else wait_s):
                     await self._changed.wait()
         self._has_ended.set()
+
+    async def _note_begun(self, begun: list[PendingRow]) -> None:
+        try:
+            await self._in_thread(self._work.journal.began, [each.row for each in begun])
+        except BaseException:
+            # None of them was asked; the recorder would wait for them.
+            for pending in begun:
+                self._work.dispatcher.abandoned(pending)
+            raise
 
     def _due(self) -> tuple[list[PendingRow], float]:
         """The rows to begin now, and how long to wait where there is none."""

@@ -37,8 +37,8 @@ BUFFERED = 1_024
 """Results that wait for the consumer; with more, no further call is begun."""
 GRACE_S = 30.0
 """Calls that are in flight at Ctrl-C may end within this time."""
-# How long a group of results waits for its ledger rows; a ledger that cannot be written does not hold up a job.
-_FLUSH_S = 5.0
+FLUSH_S = 5.0
+"""How long a group of results waits for its ledger rows; a ledger that cannot be written does not hold up a job."""
 _PROGRESS_S = 0.1
 
 
@@ -72,7 +72,7 @@ class Work:
     _is_at_end: bool = False
     _checks: RowChecks | None = None
     _rows: Iterator[Row] | None = None
-    _flush_s: float = _FLUSH_S
+    _flush_s: float = FLUSH_S
     _told_at: float = field(default=-_PROGRESS_S)
 
     def __post_init__(self) -> None:
@@ -149,7 +149,7 @@ class Work:
         rows = self.source.rows() if self.source.is_replayable else None
         for result in self.journal.results(rows, only_earlier=only_earlier):
             if self.form is not None and result.completion is not None:
-                _parse(result.completion, self.form)
+                parse_again(result.completion, self.form)
             yield result
 
     def money_ended(self, ended: MoneyEndedError) -> BudgetExceededError:
@@ -191,7 +191,7 @@ class Work:
                     close()
 
 
-def _parse(completion: ChatCompletion, form: AnswerForm) -> None:
+def parse_again(completion: ChatCompletion, form: AnswerForm) -> None:
     """What was parsed is not in the journal."""
     # It did fit when it came; the class may have changed since.
     with suppress(GenerationFailedError):

@@ -62,6 +62,8 @@ class Providers:
     ) -> None:
         self.clock = clock
         self._interceptor = interceptor
+        # Whether a client of another process with the same configuration asks in the same way.
+        self.is_portable = http_client is None and interceptor is None
         self._config = config
         self._store = store
         self._environ = environ

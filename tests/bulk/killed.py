@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
 import sqlite3
@@ -27,6 +28,7 @@ from tests.bulk.served import handed_out, serving
 
 _ROOT = Path(__file__).parents[2]
 WORKERS = 128
+RAY_WORKERS = 2
 _MEMORY_MIB = 20.0
 # From here on a job has all of its threads and connections.
 _WARM_ROWS = 2_000
@@ -53,14 +55,24 @@ def configuration(url: str, ledger: Path) -> dict[str, Any]:
     }
 
 
-def run_job(url: str, folder: Path, rows: int, *, is_async: bool) -> None:
+def run_job(url: str, folder: Path, rows: int, *, is_async: bool, engine: str = "local") -> None:
     """The job, in a process of its own: a line for each progress, the receipt at its end."""
+    if engine == "ray":
+        from tests.bulk.ray_clusters import small_cluster
+
+        with small_cluster():
+            _run_job(url, folder, rows, is_async=is_async, more={"engine": "ray", "ray_workers": RAY_WORKERS})
+    else:
+        _run_job(url, folder, rows, is_async=is_async, more={})
+
+
+def _run_job(url: str, folder: Path, rows: int, *, is_async: bool, more: dict[str, Any]) -> None:
 
     def tell(progress: Any) -> None:
         print(json.dumps({"done": progress.done + progress.failed, "mib": _resident_mib()}), flush=True)
 
     config, out = configuration(url, folder / "ledger.db"), folder / "out.jsonl"
-    options: dict[str, Any] = {"max_concurrency": WORKERS, "on_progress": tell}
+    options: dict[str, Any] = {"max_concurrency": WORKERS, "on_progress": tell, **more}
     if is_async:
 
         async def run() -> Any:
@@ -90,7 +102,22 @@ class Seen:
     seconds: float
 
 
-def kill_and_resume(url: str, folder: Path, rows: int, kills: int, seed: int, *, is_async: bool = False) -> Seen:
+def kill_a_worker() -> bool:
+    """One of Ray's that works on a job, as `kill -9` does; False: none is there."""
+    import psutil
+
+    for process in psutil.process_iter(["cmdline"]):
+        with contextlib.suppress(psutil.Error):
+            if any("MapWorker(MapBatches(Shard)" in part for part in process.info["cmdline"] or ()):
+                process.kill()
+                return True
+    return False
+
+
+def kill_and_resume(
+    url: str, folder: Path, rows: int, kills: int, seed: int, *, is_async: bool = False, engine: str = "local"
+) -> Seen:
+    """On Ray every other kill is one of a worker, and the job goes on by itself."""
     chance = random.Random(seed)
     at = sorted(chance.sample(range(rows // 10, rows * 9 // 10), kills))
     grown: list[float] = []
@@ -108,12 +135,16 @@ def kill_and_resume(url: str, folder: Path, rows: int, kills: int, seed: int, *,
             str(rows),
         ]
         command += ["--async"] if is_async else []
+        command += ["--engine", engine]
         process = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         first: float | None = None
         start = receipt = None
         with process:
             for line in process.stdout:
+                if not line.startswith("{"):
+                    # Ray's.
+                    continue
                 told = json.loads(line)
                 if "receipt" in told:
                     receipt = told["receipt"]
@@ -124,6 +155,8 @@ def kill_and_resume(url: str, folder: Path, rows: int, kills: int, seed: int, *,
                     grown.append(told["mib"] - first)
                 if at and told["done"] >= at[0]:
                     at.pop(0)
+                    if engine == "ray" and len(at) % 2 == 1 and kill_a_worker():
+                        continue
                     time.sleep(chance.random() * 0.05)
                     process.kill()
                     break
@@ -166,14 +199,17 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--async", dest="is_async", action="store_true")
+    parser.add_argument("--engine", choices=["local", "ray"], default="local")
     parser.add_argument("--job")
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     if given.job:
-        run_job(given.job, given.folder, given.rows, is_async=given.is_async)
+        run_job(given.job, given.folder, given.rows, is_async=given.is_async, engine=given.engine)
         return
     with tempfile.TemporaryDirectory() as folder, serving(faults=0.3, delay_s=0.02, seed=given.seed) as url:
-        seen = kill_and_resume(url, Path(folder), given.rows, given.kills, given.seed, is_async=given.is_async)
+        seen = kill_and_resume(
+            url, Path(folder), given.rows, given.kills, given.seed, is_async=given.is_async, engine=given.engine
+        )
         check(url, Path(folder), given.rows, seen)
         assert seen.grown_mib is None or seen.grown_mib <= _MEMORY_MIB, "memory is not flat"
 

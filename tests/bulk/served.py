@@ -22,6 +22,8 @@ _ROOT = Path(__file__).parents[2]
 # No 429: a job that is rate limited goes slower, as it should.
 _FAULTS = ("500", "503", "hangup", "cut")
 COMPLETION_TOKENS = 2
+REFUSED = "what no model may answer"
+"""A prompt that gets a 400."""
 
 
 @dataclass(slots=True)
@@ -77,7 +79,9 @@ class _Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         fault = books.chance.choice(_FAULTS) if books.chance.random() < books.faults else None
-        if fault == "hangup":
+        if prompt == REFUSED:
+            self._reply(400, {"error": {"message": "not this"}})
+        elif fault == "hangup":
             self._transport.abort()
         elif fault in ("500", "503"):
             self._reply(int(fault), {"error": {"message": "not now"}})

@@ -110,6 +110,14 @@ class JobFolder:
         # On event loops too, so without the lock, which may be held while the disk is written.
         self._withdrawn.append(row.position)
 
+    def lost(self, rows: Sequence[Row]) -> None:
+        """Calls of a process that is gone. They are told for good, and are in flight no more."""
+        with self._mutex, self._told():
+            self._note_interrupted([row.position for row in rows])
+            for row in rows:
+                self._in_flight.ended(row.position, is_answered=False)
+            self.maybe_paid_twice += len(rows)
+
     def record(self, results: Sequence[BulkResult]) -> None:
         """Each kind by one write. Another process would find them from here on."""
         with self._mutex, self._told():
@@ -229,15 +237,18 @@ class JobFolder:
         path = self.folder / "interruptions.jsonl"
         began = [(position, self._index.get(position)) for position in self._in_flight.earlier()]
         lost = [position for position, entry in began if entry is None or entry.is_failure]
-        if lost:
-            told = {"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "rows": len(lost), "positions": lost}
-            with path.open("ab") as file:
-                file.write(json.dumps(told).encode() + b"\n")
+        self._note_interrupted(lost)
         self._in_flight.clear()
         if not path.exists():
             return 0
         with path.open("rb") as file:
             return sum(json.loads(line)["rows"] for line in file if line.endswith(b"\n"))
+
+    def _note_interrupted(self, lost: Sequence[int]) -> None:
+        if lost:
+            told = {"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "rows": len(lost), "positions": list(lost)}
+            with (self.folder / "interruptions.jsonl").open("ab") as file:
+                file.write(json.dumps(told).encode() + b"\n")
 
     @contextmanager
     def _told(self) -> Iterator[None]:

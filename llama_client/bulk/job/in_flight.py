@@ -29,7 +29,9 @@ class InFlight:
         self._file.truncate(0)
 
     def began(self, position: int) -> None:
-        slot = self._free.pop() if self._free else len(self._slots)
+        slot = self._slots.get(position)
+        if slot is None:
+            slot = self._free.pop() if self._free else len(self._slots)
         self._slots[position] = slot
         self._file.seek(slot * _SLOT.size)
         self._file.write(_SLOT.pack(position + 1))

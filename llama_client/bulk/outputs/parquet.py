@@ -41,7 +41,7 @@ class ParquetWriter:
             columns_of(self._rows, results, path.resolve().parent) as columns,
         ):
             schema = self._schema(columns)
-            forms = [_FORMS.get(kind) for kind in self._kinds(columns)]
+            forms = [FORMS.get(kind) for kind in self._kinds(columns)]
             with arrow.parquet.ParquetWriter(file, schema) as writer:
                 batches: list[Any] = []
                 for batch in self._batches(columns, schema, forms):
@@ -57,14 +57,7 @@ class ParquetWriter:
 
     def _schema(self, columns: Columns) -> Any:
         arrow = self._arrow
-        types = {
-            "text": arrow.string(),
-            "json": arrow.string(),
-            "integer": arrow.int64(),
-            "number": arrow.float64(),
-            "boolean": arrow.bool_(),
-            "money": arrow.decimal128(38, 12),
-        }
+        types = arrow_types(arrow)
         own = self._own_types()
         fields = [
             arrow.field(name, own.get(name, arrow.string()) if kind is None else types[kind])
@@ -108,20 +101,36 @@ class ParquetWriter:
         for field, form, values in zip(schema, forms, zip(*rows, strict=True), strict=True):
             if form is None and field.type == self._arrow.string():
                 form = _text
-            arrays.append(self._array(field, values if form is None else [_formed(form, each) for each in values]))
+            try:
+                arrays.append(arrow_array(self._arrow, field.type, form, values))
+            except (self._arrow.ArrowException, OverflowError, TypeError, ValueError) as error:
+                raise JobError(
+                    f"column {field.name!r} holds a value that Parquet's type {field.type} has not "
+                    f"({str(error).splitlines()[0]:.100}); write to .jsonl or .csv instead: the job keeps its results"
+                ) from error
         return self._arrow.RecordBatch.from_arrays(arrays, schema=schema)
 
-    def _array(self, field: Any, values: Any) -> Any:
-        try:
-            if all(isinstance(each, str | None) for each in values):
-                # Dates and amounts are texts where a job kept the rows of what can be read once.
-                return self._arrow.array(values, self._arrow.string()).cast(field.type)
-            return self._arrow.array(values, type=field.type)
-        except (self._arrow.ArrowException, OverflowError, TypeError, ValueError) as error:
-            raise JobError(
-                f"column {field.name!r} holds a value that Parquet's type {field.type} has not "
-                f"({str(error).splitlines()[0]:.100}); write to .jsonl or .csv instead: the job keeps its results"
-            ) from error
+
+def arrow_types(arrow: Any) -> dict[Kind, Any]:
+    """The types of columns that a job adds."""
+    return {
+        "text": arrow.string(),
+        "json": arrow.string(),
+        "integer": arrow.int64(),
+        "number": arrow.float64(),
+        "boolean": arrow.bool_(),
+        "money": arrow.decimal128(38, 12),
+    }
+
+
+def arrow_array(arrow: Any, kind: Any, form: Form | None, values: Any) -> Any:
+    """A column. Raises what pyarrow does where a value is not of the type."""
+    if form is not None:
+        values = [_formed(form, each) for each in values]
+    if all(isinstance(each, str | None) for each in values):
+        # Dates and amounts are texts where a job kept the rows of what can be read once.
+        return arrow.array(values, arrow.string()).cast(kind)
+    return arrow.array(values, type=kind)
 
 
 Form = Callable[[Any], Any]
@@ -142,4 +151,4 @@ def _money(value: Any) -> Decimal:
     return usd.quantize(_PICO) if isinstance(exponent, int) and exponent < -12 else usd
 
 
-_FORMS: dict[Kind | None, Form] = {"text": _text, "json": _text, "number": float, "money": _money}
+FORMS: dict[Kind | None, Form] = {"text": _text, "json": _text, "number": float, "money": _money}

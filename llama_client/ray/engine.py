@@ -1,0 +1,323 @@
+"""A job on Ray: its folder, journal and input stay with the driver, here; its calls are made by workers."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from llama_client.bulk.dispatcher import MoneyEndedError
+from llama_client.bulk.limits import MOST
+from llama_client.bulk.pending import usd_of
+from llama_client.bulk.work import BUFFERED, GRACE_S, parse_again
+from llama_client.errors import JobError, LlamaClientError
+from llama_client.ray.cluster import Cluster
+from llama_client.ray.handover import Handover
+from llama_client.ray.leases import Leases
+from llama_client.ray.messages import Message, Reply, unpacked, unpacked_error
+from llama_client.ray.reading import Reader
+from llama_client.ray.worker import ShardJob
+from llama_client.waiting import POLL_S, get_within
+
+if TYPE_CHECKING:
+    from llama_client.bulk.pending import Done, PendingRow
+    from llama_client.bulk.results import BulkResult
+    from llama_client.bulk.setup import JobSetup, Run
+
+# A worker that is told to wait for rows asks again after this.
+_HELD_S = 1.0
+_EXCHANGE_S = 0.2
+# While rows are read, which are wanted.
+_SOON_S = 0.005
+# Workers end their calls within this; what they have not ended then ends with their processes.
+_CLOSING_S = 5.0
+
+
+class ClusterRun:
+    """One run of a job on Ray. The consumer's thread takes results; another one talks to the workers.
+
+    Args:
+        setup: The job as it was called for.
+        run: The run that is open.
+        keeps_results: Whether results are handed to the consumer; else they are only recorded.
+    """
+
+    def __init__(self, setup: JobSetup, run: Run, *, keeps_results: bool) -> None:
+        self._setup = setup
+        self._work = run.work
+        self._target_of = run.asker.target_of
+        self._keeps = keeps_results
+        self._out: queue.SimpleQueue[BulkResult | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._conduct, name="llama-client-bulk-ray", daemon=True)
+        self._reader = Reader(run.work)
+        self._leases = Leases(1, None)
+        # Reads that wait for rows, with their session and time; records that wait for the consumer; calls that wait
+        # for money.
+        self._reads: dict[int, tuple[str, int, float]] = {}
+        self._records: dict[int, Message] = {}
+        self._begins: dict[int, Message] = {}
+        self._given = self._taken = 0
+        self._error: BaseException | None = None
+        self._is_stopped = self._is_cut = self._has_ended = False
+        self._stopped_at = self._ended_at = 0.0
+
+    def results(self, earlier: Iterator[BulkResult]) -> Generator[BulkResult]:
+        """Starts the run; yields earlier results, then new ones as they come. Ends it however the consumer leaves."""
+        self.start()
+        try:
+            yield from earlier
+            while (some := self.take()) is not None:
+                yield from some
+        except KeyboardInterrupt:
+            # A second one goes through.
+            if self._work.journal.is_lasting:
+                self.finish()
+            raise
+        finally:
+            self.close()
+        self.raise_error()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def take(self) -> list[BulkResult] | None:
+        """The results that have come, after a moment perhaps none; None: there will be no more."""
+        try:
+            result = get_within(self._out, POLL_S)
+        except queue.Empty:
+            return []
+        if result is None:
+            return None
+        self._taken += 1
+        return [result]
+
+    def finish(self) -> None:
+        """Begins nothing more, and waits for what is in flight to be recorded."""
+        self._stop()
+        until = time.monotonic() + GRACE_S
+        while time.monotonic() < until and self.take() is not None:
+            pass
+
+    def close(self) -> None:
+        """Ends what is in flight, and waits for the workers to end."""
+        self._is_cut = self._is_stopped = True
+        self._thread.join(2 * _CLOSING_S)
+
+    def raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _conduct(self) -> None:
+        """The life of the run."""
+        cluster: Cluster | None = None
+        mailbox: Any = None
+        try:
+            context, options = self._setup.context, self._setup.options
+            handover = Handover.of(context)
+            cluster = Cluster(options.ray_address, context.config)
+            model = self._target_name()
+            most = options.max_concurrency
+            shards = cluster.workers(model, most, options.ray_workers)
+            self._leases = Leases(shards, self._work.tally.total, self._work.dispatcher.purse)
+            mailbox = cluster.mailbox()
+            job = ShardJob(mailbox, handover, self._work.form, MOST if most is None else -(-most // shards))
+            cluster.pipeline(job, shards, model, self._workers_ended)
+            self._exchange(cluster, mailbox)
+            self._work.tell(is_last=True)
+        except BaseException as error:  # noqa: BLE001 - raised in the consumer's thread
+            self._error = self._error or error
+        finally:
+            self._reader.end()
+            with contextlib.suppress(Exception):
+                if cluster is not None and mailbox is not None:
+                    cluster.end(mailbox)
+                if cluster is not None:
+                    cluster.close()
+            self._out.put(None)
+
+    def _target_name(self) -> str:
+        context, model = self._setup.context, self._setup.options.model
+        named = model or context.model or context.config.default_model or ""
+        return named if isinstance(named, str) else named[0]
+
+    def _workers_ended(self, error: BaseException | None) -> None:
+        if not self._is_closing:
+            why = "ended" if error is None else type(error).__name__
+            told = JobError(f"Ray no longer runs the job's workers ({why}); the same call goes on")
+            told.__cause__ = error
+            self._fail(told)
+        self._has_ended = True
+
+    @property
+    def _is_closing(self) -> bool:
+        if self._is_cut or self._leases.is_over:
+            return True
+        # What is in flight may end.
+        return self._is_stopped and (
+            not self._leases.in_flight or time.monotonic() - self._stopped_at > GRACE_S or self._has_ended
+        )
+
+    def _exchange(self, cluster: Cluster, mailbox: Any) -> None:
+        replies: dict[int, Reply] = {}
+        while True:
+            wait_s = _SOON_S if self._reader.is_soon else _EXCHANGE_S
+            messages: Mapping[int, Message] = cluster.get(mailbox.exchange.remote(replies, wait_s))
+            replies = {}
+            for number, message in messages.items():
+                reply = self._answer(number, message)
+                if reply is not None:
+                    replies[number] = reply
+            self._lost(self._leases.silent(time.monotonic()))
+            self._take_rows()
+            replies |= self._due()
+            self._work.dispatcher.in_flight = self._leases.in_flight
+            self._work.tell()
+            if self._is_closing and self._is_closed():
+                cluster.get(mailbox.exchange.remote(replies, 0.0))
+                return
+
+    def _is_closed(self) -> bool:
+        """Whether the workers have ended, or are no longer waited for."""
+        now = time.monotonic()
+        self._ended_at = self._ended_at or now
+        return self._has_ended or now - self._ended_at > _CLOSING_S
+
+    def _answer(self, number: int, message: Message) -> Reply | None:
+        """The answer; None: later."""
+        now, session = time.monotonic(), message.session
+        if message.kind == "open":
+            self._lost(self._leases.opened(session, message.shard, now))
+            return self._reply()
+        if message.kind == "failed":
+            self._fail(unpacked_error(message.error))
+            return self._reply()
+        if message.kind == "closed":
+            for row in self._leases.closed(session):
+                self._work.journal.withdrew(row)
+            return self._reply()
+        if not self._leases.seen(session, now):
+            return Reply(is_unknown=not self._is_closing, is_over=self._is_closing)
+        for row in self._leases.withdrew(session, message.withdrawn):
+            self._work.journal.withdrew(row)
+        match message.kind:
+            case "read":
+                self._reads[number] = (session, message.most, now)
+                return None
+            case "record":
+                self._records[number] = message
+                return None
+            case "began":
+                self._begins[number] = message
+                return None
+        return self._reply()
+
+    def _due(self) -> dict[int, Reply]:
+        """Answers to what has waited: recorded results, rows."""
+        due: dict[int, Reply] = {}
+        for number, message in list(self._records.items()):
+            if self._is_full:
+                break
+            del self._records[number]
+            self._record(message)
+            due[number] = self._reply()
+        for number, message in list(self._begins.items()):
+            begun = self._begun(message)
+            if begun is not None:
+                del self._begins[number]
+                due[number] = begun
+        for number, (session, most, since) in list(self._reads.items()):
+            reply = self._rows_for(session, most, is_late=time.monotonic() - since > _HELD_S)
+            if reply is not None:
+                del self._reads[number]
+                due[number] = reply
+        return due
+
+    def _begun(self, message: Message) -> Reply | None:
+        """Notes that calls begin; None: later, as others may leave money for those that are made again."""
+        leases, session = self._leases, message.session
+        missing = leases.unpaid(session, message.positions)
+        if missing is None:
+            self._work.journal.began(leases.began(session, message.positions))
+            return self._reply()
+        if leases.is_stuck(each.session for each in self._begins.values()):
+            self._money_ended(missing)
+        return replace(self._reply(), is_refused=True) if self._is_stopped else None
+
+    def _rows_for(self, session: str, most: int, *, is_late: bool) -> Reply | None:
+        """Rows, or what to know without; None: they may come soon."""
+        leases = self._leases
+        if self._is_stopped or self._is_closing:
+            return self._reply() if self._is_closing or is_late else None
+        lent = leases.lend(session, most)
+        if leases.is_short and not self._is_full:
+            self._reader.want()
+        if not lent and (missing := leases.unaffordable()) is not None:
+            self._money_ended(missing)
+            return None
+        # Where it has others, it keeps back what their errors mean until it knows that none follows.
+        is_waiting = not lent and not is_late and not (leases.is_read and leases.has_rows(session))
+        return None if is_waiting else Reply([each.row for each in lent], has_more=bool(lent) or not leases.is_read)
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether the consumer takes none; workers begin nothing more before what waits is recorded."""
+        return self._keeps and self._given - self._taken >= BUFFERED and not self._is_cut
+
+    def _record(self, message: Message) -> None:
+        done: list[Done] = []
+        for sent in message.outcomes:
+            pending = self._leases.recording(message.session, sent.position)
+            if pending is not None:
+                outcome, attempts = unpacked(sent, pending.row)
+                if self._work.form is not None and not isinstance(outcome, LlamaClientError):
+                    parse_again(outcome, self._work.form)
+                pending.attempts += attempts
+                self._leases.settle(message.session, pending, usd_of([*pending.attempts, *outcome.attempts]))
+                done.append((pending, outcome))
+        self._record_done(done)
+
+    def _record_done(self, done: list[Done]) -> None:
+        if not done:
+            return
+        results = self._work.record(done)
+        if self._keeps:
+            self._given += len(results)
+            for result in results:
+                self._out.put(result)
+
+    def _lost(self, rows: list[Any]) -> None:
+        if rows:
+            self._work.journal.lost(rows)
+            self._work.tally.maybe_paid_twice = self._work.journal.maybe_paid_twice
+
+    def _reply(self) -> Reply:
+        is_over = self._is_closing
+        return Reply(has_more=not is_over, is_stopped=self._is_stopped or is_over, is_over=is_over)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._is_cut:
+            self._error = self._error or error
+        self._stop()
+
+    def _money_ended(self, pending: PendingRow) -> None:
+        self._fail(self._work.money_ended(MoneyEndedError(pending)))
+
+    def _stop(self) -> None:
+        if not self._is_stopped:
+            self._stopped_at = time.monotonic()
+            self._is_stopped = True
+
+    def _take_rows(self) -> None:
+        try:
+            found = self._reader.take()
+        except BaseException as error:  # noqa: BLE001 - raised in the consumer's thread
+            self._fail(error)
+            return
+        if found is not None:
+            rows, came, is_end = found
+            self._record_done(came)
+            self._leases.add(rows, self._work.tally.rows, is_end=is_end)

@@ -1,0 +1,39 @@
+"""A small Ray cluster on this machine, of several worker processes, which ends with its block."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def small_cluster(num_cpus: int = 2) -> Iterator[None]:
+    """Started, and connected to: jobs of this process use it."""
+    with warnings.catch_warnings():
+        # Ray's own.
+        warnings.simplefilter("ignore")
+        import ray
+        import ray.data
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Its sockets' paths must be short.
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp" if Path("/tmp").is_dir() else None)
+    try:
+        ray.init(
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=folder,
+            _node_ip_address="127.0.0.1",
+        )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)

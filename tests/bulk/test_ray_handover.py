@@ -1,0 +1,121 @@
+"""What goes to the workers of a job on Ray: no secret, and rows to each as they are wanted. Without Ray."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama_client import ConfigError, InvalidRequestError, LlamaClient, RateLimitError
+from llama_client.bulk.pending import PendingRow
+from llama_client.bulk.rows import Row
+from llama_client.config.load import load_config
+from llama_client.ray.handover import with_secrets, without_secrets
+from llama_client.ray.leases import Leases
+from llama_client.ray.messages import packed, packed_error, unpacked, unpacked_error
+from llama_client.testing import FakeProvider, completion
+
+SECRET = "sk-very-secret"
+
+
+def configuration(**provider: Any) -> Any:
+    table = {"kind": "openai", "base_url": "http://127.0.0.1:1/v1", **provider}
+    return load_config({"providers": {"a": table}, "ledger": {"url": "sqlite"}}, environ={})
+
+
+@pytest.mark.parametrize(
+    ("provider", "remedy"),
+    [
+        ({"api_key": SECRET}, "providers.a.api_key: .* api_key_env or api_key_file"),
+        ({"headers": {"x-auth": SECRET}}, "providers.a.headers.x-auth: .* on every node"),
+        ({"proxy": f"http://me:{SECRET}@127.0.0.1:8080"}, "providers.a.proxy: .* LLAMA_CLIENT_PROVIDERS__A__PROXY"),
+    ],
+    ids=["key", "header", "proxy"],
+)
+def test_a_secret_that_stands_in_the_configuration_does_not_leave(provider: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(ConfigError, match=remedy) as refused:
+        without_secrets(configuration(**provider), {})
+    assert SECRET not in str(refused.value)
+
+
+def test_a_secret_of_the_environment_is_read_where_it_is_used() -> None:
+    whole = configuration(api_key=SECRET, headers={"x-team": "search"})
+    sent, variables = without_secrets(whole, {"MY_KEY": SECRET})
+    assert SECRET.encode() not in pickle.dumps((sent, variables))
+    # What is none goes along.
+    assert b"search" in pickle.dumps(sent)
+    assert with_secrets(sent, variables, {"MY_KEY": SECRET}) == whole
+    with pytest.raises(ConfigError, match=r"MY_KEY: not set at node .*; providers\.a\.api_key is read from it"):
+        with_secrets(sent, variables, {})
+
+
+def test_a_client_that_is_of_this_process_only_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    with FakeProvider() as fake:
+        with LlamaClient(fake.config()) as client:
+            with pytest.raises(InvalidRequestError, match="each worker opens a client of its own"):
+                client.bulk(["a row"], engine="ray").run(tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"engine": "spark"}, "engine: must be 'local' or 'ray'"),
+        ({"ray_address": "auto"}, "ray_address: is of engine='ray'"),
+        ({"engine": "ray", "ray_workers": 0}, "ray_workers: must be a whole number from 1"),
+    ],
+    ids=["engine", "address", "workers"],
+)
+def test_wrong_arguments_are_refused(options: dict[str, Any], told: str) -> None:
+    with LlamaClient({}) as client, pytest.raises(InvalidRequestError, match=told):
+        client.bulk(["a row"], **options)
+
+
+def pending(position: int) -> PendingRow:
+    return PendingRow(Row(position, {"messages": []}), "a/m")
+
+
+def leases(rows: int) -> Leases:
+    made = Leases(2, rows)
+    made.add([pending(n) for n in range(rows)], rows, is_end=True)
+    assert made.opened("one", 0, 0.0) == made.opened("two", 1, 0.0) == []
+    return made
+
+
+def test_rows_of_a_worker_that_is_gone_are_lent_again_and_those_in_flight_told() -> None:
+    lent = leases(40)
+    mine = [each.row.position for each in lent.lend("one", 64)]
+    lent.began("one", mine[:3])
+    assert lent.recording("one", mine[0]) is not None
+    assert lent.recording("one", mine[0]) is None, "it was recorded before"
+    assert [row.position for row in lent.opened("again", 0, 1.0)] == mine[1:3]
+    assert not lent.seen("one", 1.0)
+    rest = [each.row.position for _ in range(9) for each in lent.lend("again", 64)]
+    assert sorted(rest) == [n for n in range(40) if n != mine[0]]
+    assert not lent.is_over
+
+
+def test_a_silent_worker_is_gone() -> None:
+    lent = leases(40)
+    mine = lent.lend("one", 8)
+    lent.began("one", [mine[0].row.position])
+    lent.seen("two", 29.0)
+    assert [row.position for row in lent.silent(31.0)] == [mine[0].row.position]
+    assert lent.seen("two", 31.0)
+
+
+def test_outcomes_come_as_they_went() -> None:
+    tried = pending(3)
+    outcome, attempts = unpacked(packed((tried, completion("fine"))), tried.row)
+    assert (getattr(outcome, "text", None), attempts) == ("fine", [])
+    failed, _ = unpacked(packed((tried, RateLimitError("slow down", retry_after_s=7.0))), tried.row)
+    assert isinstance(failed, RateLimitError)
+    assert failed.retry_after_s == 7.0
+
+
+def test_an_error_of_another_package_does_not_tell_its_text() -> None:
+    assert "prompt" not in str(unpacked_error(packed_error(ValueError("a prompt in it"))))
+    assert isinstance(unpacked_error(packed_error(ConfigError("a key"))), ConfigError)
