@@ -36,6 +36,7 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
         "Requests": ("prompt", "system", "schema", "model", "temperature", "max_tokens", "seed"),
         "Money and time": ("max_usd", "deadline", "venue", "dry_run"),
         "The job": ("limit", "max_concurrency", "retry_failed", "replace", "job"),
+        "Where calls are made": ("engine", "ray_address", "ray_workers"),
     },
 )
 @click.argument("source", metavar="IN", type=click.Path(), shell_complete=suggestions.files)
@@ -90,6 +91,18 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 @click.option("--retry-failed", is_flag=True, help="Ask the rows that failed in an earlier run again.")
 @click.option("--replace", is_flag=True, help="Replace OUT where it is a file that this job did not write.")
 @click.option("--job", type=click.Path(), metavar="FOLDER", help="The folder of the job. [default: OUT.job]")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    help="Who makes the calls: this process, or workers on Ray. [default: local]",
+)
+@click.option(
+    "--ray-address", metavar="ADDRESS", help="The Ray cluster. [default: RAY_ADDRESS, else one that is started here]"
+)
+@click.option(
+    "--ray-workers", type=int, metavar="N", help="How many workers. [default: one a node, two on one machine]"
+)
 @click.option("--dry-run", is_flag=True, help="Count the rows, and price each venue; nothing is asked.")
 @json_option
 @config_option
@@ -111,6 +124,9 @@ def command(
     retry_failed: bool,
     replace: bool,
     job: str | None,
+    engine: str,
+    ray_address: str | None,
+    ray_workers: int | None,
     dry_run: bool,
     as_json: bool,
     config: str | None,
@@ -130,6 +146,10 @@ def command(
       llama-client bulk batch.jsonl out.jsonl --max-tokens 200 --limit 100
       llama-client bulk batch.jsonl out.jsonl --retry-failed
     """
+    if engine != "ray":
+        for name, value in (("--ray-address", ray_address), ("--ray-workers", ray_workers)):
+            if value is not None:
+                raise click.UsageError(f"{name}: only with --engine ray; add it, or leave {name} out")
     params = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
     options: dict[str, Any] = {
         "model": model,
@@ -144,6 +164,9 @@ def command(
         "deadline_s": _seconds_of(deadline),
         "venues": venue or None,
         "job": job or f"{output}.job",
+        "engine": engine,
+        "ray_address": ray_address,
+        "ray_workers": ray_workers,
     }
     with LlamaClient(load_config(config)) as client:
         try:
