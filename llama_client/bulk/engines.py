@@ -69,6 +69,13 @@ def _on_ray(setup: JobSetup, run: Run, *, keeps_results: bool) -> ElsewhereCalls
     return calls
 
 
+async def _open_until_cancelled(calls: ElsewhereCalls) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.to_thread(calls.close)
+
+
 class _Awaited:
     """Takes results in threads."""
 
@@ -79,6 +86,8 @@ class _Awaited:
     async def results(self, earlier: Iterator[BulkResult]) -> AsyncGenerator[BulkResult]:
         calls = self._calls
         calls.start()
+        # A loop that ends cancels its tasks, also where it no longer closes this generator.
+        open_ = asyncio.create_task(_open_until_cancelled(calls))
         with watched_interrupts() as interrupts:
             try:
                 while some := await asyncio.to_thread(list, islice(earlier, BATCH)):
@@ -93,5 +102,6 @@ class _Awaited:
                     await asyncio.to_thread(calls.finish)
                 raise
             finally:
-                await asyncio.to_thread(calls.close)
+                open_.cancel()
+                await asyncio.wait([open_])
         calls.raise_error()

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llama_client.config.provider_tables import GgufConfig
@@ -21,6 +22,35 @@ _OF_THIS_MACHINE = ("auto", "local", "127.0.0.1", "localhost")
 _MAX_WAITING = 10_000
 # On one machine: each has an event loop of its own, which hundreds of calls at once keep busy.
 _WORKERS_ALONE = 2
+# A step of Ray Data takes less.
+_ENDING_S = 5.0
+
+
+class _Ending:
+    """Whether a pipeline is to end. One object in this process, whoever copies the context that it is in."""
+
+    is_wanted = False
+
+    def __deepcopy__(self, memo: object) -> _Ending:
+        return self
+
+
+class _EndsWhere:
+    """What Ray Data calls at each step of a pipeline (its `ExecutionCallback`)."""
+
+    def __init__(self, ending: _Ending) -> None:
+        self._ending = ending
+
+    def on_execution_step(self, executor: object) -> None:
+        if self._ending.is_wanted:
+            # Handed to who iterates, for whom it is the end; any other error would be logged with its frames.
+            raise StopIteration
+
+    def before_execution_starts(self, executor: object) -> None: ...
+
+    def after_execution_succeeds(self, executor: object) -> None: ...
+
+    def after_execution_fails(self, executor: object, error: Exception) -> None: ...
 
 
 class Cluster:
@@ -46,6 +76,8 @@ class Cluster:
             raise MissingExtraError(message, extra="ray") from error
         self._ray: Any = ray
         self._config = config
+        self._ending = _Ending()
+        self._thread: threading.Thread | None = None
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
             self._start(address)
@@ -110,6 +142,8 @@ class Cluster:
         # Progress is the job's to tell.
         data.context.enable_progress_bars = False
         data.context.print_on_execution_start = False
+        # Where a node is lost, or an actor never gets its place, Ray Data itself would wait without an end.
+        data.context.custom_execution_callback_classes = [partial(_EndsWhere, self._ending)]
 
         def run() -> None:
             error: BaseException | None = None
@@ -120,7 +154,8 @@ class Cluster:
                 error = raised
             on_end(error)
 
-        threading.Thread(target=run, name="llama-client-bulk-ray-data", daemon=True).start()
+        self._thread = threading.Thread(target=run, name="llama-client-bulk-ray-data", daemon=True)
+        self._thread.start()
 
     def get(self, reference: Any) -> Any:
         """What a call gives.
@@ -134,6 +169,10 @@ class Cluster:
             raise JobError(f"the Ray cluster is gone ({type(error).__name__}); the same call goes on") from error
 
     def end(self, mailbox: Any) -> None:
+        """Ends what still runs in Ray Data, and the mailbox."""
+        self._ending.is_wanted = True
+        if self._thread is not None:
+            self._thread.join(_ENDING_S)
         self._ray.kill(mailbox)
 
     def close(self) -> None:

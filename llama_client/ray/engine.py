@@ -105,7 +105,7 @@ class ClusterRun:
     def close(self) -> None:
         """Ends what is in flight, and waits for the workers to end."""
         self._is_cut = self._is_stopped = True
-        self._thread.join(2 * _CLOSING_S)
+        self._thread.join(4 * _CLOSING_S)
 
     def raise_error(self) -> None:
         if self._error is not None:

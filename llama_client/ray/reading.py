@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     Found = tuple[list[PendingRow], list[Done], bool]
 
 
+_STOPPING_S = 5.0
+
+
 class Reader:
-    """One read at a time, when it is wanted. Its methods do not block.
+    """One read at a time, when it is wanted. Only `end` blocks.
 
     Attributes:
         is_soon: Whether rows are being read, and the last read had some.
@@ -29,8 +32,7 @@ class Reader:
         self._found: queue.SimpleQueue[Found | BaseException] = queue.SimpleQueue()
         self._is_reading = False
         self._had_some = True
-        self._thread = threading.Thread(target=self._read, name="llama-client-bulk-ray-reader", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     @property
     def is_soon(self) -> bool:
@@ -38,6 +40,9 @@ class Reader:
 
     def want(self) -> None:
         """Starts a read, unless one is on its way."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._read, name="llama-client-bulk-ray-reader", daemon=True)
+            self._thread.start()
         if not self._is_reading:
             self._is_reading = True
             self._wanted.put(True)
@@ -55,7 +60,10 @@ class Reader:
         return found
 
     def end(self) -> None:
+        """Waits a while for the thread: an iterable that blocks for ever is left to it."""
         self._wanted.put(False)
+        if self._thread is not None:
+            self._thread.join(_STOPPING_S)
 
     def _read(self) -> None:
         while self._wanted.get():
