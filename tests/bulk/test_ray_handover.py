@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from llama_client import ConfigError, InvalidRequestError, LlamaClient, RateLimitError
 from llama_client.bulk.pending import PendingRow
+from llama_client.bulk.planning.purse import Purse
 from llama_client.bulk.rows import Row
 from llama_client.config.load import load_config
 from llama_client.ray.handover import with_secrets, without_secrets
@@ -105,6 +107,63 @@ def test_a_silent_worker_is_gone() -> None:
     lent.seen("two", 29.0)
     assert [row.position for row in lent.silent(31.0)] == [mine[0].row.position]
     assert lent.seen("two", 31.0)
+
+
+def paid_leases(most: str, rows: int = 40) -> tuple[Leases, Purse]:
+    """Each row costs up to 10."""
+    purse = Purse(Decimal(most))
+    made = Leases(2, rows, purse)
+    priced = [PendingRow(Row(n, {"messages": []}), "a/m", worst_usd=Decimal(10)) for n in range(rows)]
+    made.add(priced, rows, is_end=True)
+    made.opened("one", 0, 0.0)
+    made.opened("two", 1, 0.0)
+    return made, purse
+
+
+def test_rows_are_lent_only_as_far_as_the_money_goes() -> None:
+    lent, purse = paid_leases("35")
+    mine = [each.row.position for each in lent.lend("one", 64)]
+    assert (len(mine), lent.lend("two", 64), lent.unaffordable()) == (3, [], None)
+    lent.began("one", mine)
+    for position in mine:
+        pending = lent.recording("one", position)
+        assert pending is not None
+        lent.settle("one", pending, Decimal(9))
+    assert (purse.spent_usd, purse.held_usd) == (27, 0)
+    # 8 are left, and nothing is under way.
+    assert lent.lend("two", 64) == []
+    assert lent.unaffordable() is not None
+
+
+def test_a_row_that_is_tried_again_needs_money_again_and_its_tries_are_paid_once() -> None:
+    lent, purse = paid_leases("25")
+    first, second = (each.row.position for each in lent.lend("one", 64))
+    lent.began("one", [first, second])
+    assert [row.position for row in lent.withdrew("one", [(first, Decimal(6))])] == [first]
+    assert (purse.spent_usd, purse.held_usd) == (6, 10)
+    missing = lent.unpaid("one", [first])
+    assert missing is not None
+    assert missing.row.position == first
+    # The other call is in flight: it may leave money.
+    assert not lent.is_stuck(["one"])
+    pending = lent.recording("one", second)
+    assert pending is not None
+    lent.settle("one", pending, Decimal(1))
+    assert lent.unpaid("one", [first]) is None
+    lent.began("one", [first])
+    pending = lent.recording("one", first)
+    assert pending is not None
+    # What all of its tries cost.
+    lent.settle("one", pending, Decimal(13))
+    assert (purse.spent_usd, purse.held_usd) == (14, 0)
+
+
+def test_a_lost_call_counts_as_its_worst_and_a_row_that_had_not_begun_costs_nothing() -> None:
+    lent, purse = paid_leases("35")
+    mine = [each.row.position for each in lent.lend("one", 64)]
+    lent.began("one", mine[:1])
+    lent.opened("again", 0, 1.0)
+    assert (purse.spent_usd, purse.held_usd) == (10, 0)
 
 
 def test_outcomes_come_as_they_went() -> None:

@@ -155,12 +155,15 @@ def test_the_most_that_a_job_may_cost_stops_it(model: Desk) -> None:
         (["in.jsonl", "out.csv", "--max-usd", "much"], "--max-usd: must be an amount above 0 in US dollars"),
         (["in.jsonl", "out.csv", "--schema", "none.json"], "--schema: none.json cannot be read"),
         (["in.jsonl", "out.csv", "--system", "@none.txt"], "--system: none.txt: cannot be read"),
+        (["in.jsonl", "out.csv", "--ray-workers", "2"], "--ray-workers: only with --engine ray"),
+        (["in.jsonl", "out.csv", "--ray-address", "auto"], "--ray-address: only with --engine ray"),
+        (["in.jsonl", "out.csv", "--engine", "ray", "--ray-workers", "0"], "--ray-workers: must be a whole number"),
         (["broken.jsonl", "out.csv"], "broken.jsonl, line 2"),
         (["in.jsonl", "out.csv", "-m", "nobody/m"], "no provider is named 'nobody'"),
     ],
     ids=[
         "no input", "ending", "same file", "column", "limit", "concurrency", "deadline", "usd", "schema", "system",
-        "broken line", "model",
+        "workers of no ray", "address of no ray", "no workers", "broken line", "model",
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_a_sentence_and_nothing_is_asked(model: Desk, arguments: list[str], said: str) -> None:
