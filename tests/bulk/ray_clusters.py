@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_ENDING_S = 10.0
 
 
 @contextmanager
@@ -35,5 +38,11 @@ def small_cluster(num_cpus: int = 2) -> Iterator[None]:
         )
         yield
     finally:
+        node = getattr(ray._private.worker, "_global_node", None)
+        started = [each.process for some in getattr(node, "all_processes", {}).values() for each in some]
         ray.shutdown()
+        # Ray does not, and Python warns of each when its object goes, at any time.
+        for process in started:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_ENDING_S)
         shutil.rmtree(folder, ignore_errors=True)
