@@ -129,7 +129,7 @@ def test_a_job_costs_at_most_what_it_may_over_all_its_runs(
     desk: Desk, config: dict[str, Any], mode: str, engine: dict[str, Any], tmp_path: Path
 ) -> None:
     out, rows = tmp_path / "out.jsonl", [f"row {number}" for number in range(24)]
-    params = {"params": {"max_tokens": 50}}
+    params: dict[str, Any] = {"params": {"max_tokens": 50}}
     one = results(mode, config, rows[:1], **params)[1].usd
     with LlamaClient(config) as client:
         worst = client.bulk(rows[:1], **params).plan().most_usd

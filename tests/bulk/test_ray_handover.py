@@ -120,6 +120,11 @@ def paid_leases(most: str, rows: int = 40) -> tuple[Leases, Purse]:
     return made, purse
 
 
+def in_dollars(purse: Purse) -> tuple[int, int]:
+    """What is spent, and what is set aside."""
+    return int(purse.spent_usd), int(purse.held_usd)
+
+
 def test_rows_are_lent_only_as_far_as_the_money_goes() -> None:
     lent, purse = paid_leases("35")
     mine = [each.row.position for each in lent.lend("one", 64)]
@@ -129,7 +134,7 @@ def test_rows_are_lent_only_as_far_as_the_money_goes() -> None:
         pending = lent.recording("one", position)
         assert pending is not None
         lent.settle("one", pending, Decimal(9))
-    assert (purse.spent_usd, purse.held_usd) == (27, 0)
+    assert in_dollars(purse) == (27, 0)
     # 8 are left, and nothing is under way.
     assert lent.lend("two", 64) == []
     assert lent.unaffordable() is not None
@@ -140,7 +145,7 @@ def test_a_row_that_is_tried_again_needs_money_again_and_its_tries_are_paid_once
     first, second = (each.row.position for each in lent.lend("one", 64))
     lent.began("one", [first, second])
     assert [row.position for row in lent.withdrew("one", [(first, Decimal(6))])] == [first]
-    assert (purse.spent_usd, purse.held_usd) == (6, 10)
+    assert in_dollars(purse) == (6, 10)
     missing = lent.unpaid("one", [first])
     assert missing is not None
     assert missing.row.position == first
@@ -155,7 +160,7 @@ def test_a_row_that_is_tried_again_needs_money_again_and_its_tries_are_paid_once
     assert pending is not None
     # What all of its tries cost.
     lent.settle("one", pending, Decimal(13))
-    assert (purse.spent_usd, purse.held_usd) == (14, 0)
+    assert in_dollars(purse) == (14, 0)
 
 
 def test_a_lost_call_counts_as_its_worst_and_a_row_that_had_not_begun_costs_nothing() -> None:
@@ -163,7 +168,7 @@ def test_a_lost_call_counts_as_its_worst_and_a_row_that_had_not_begun_costs_noth
     mine = [each.row.position for each in lent.lend("one", 64)]
     lent.began("one", mine[:1])
     lent.opened("again", 0, 1.0)
-    assert (purse.spent_usd, purse.held_usd) == (10, 0)
+    assert in_dollars(purse) == (10, 0)
 
 
 def test_outcomes_come_as_they_went() -> None:
