@@ -130,7 +130,9 @@ class Cluster:
         ray = self._ray
         compute = ray.data.ActorPoolStrategy(size=shards, max_tasks_in_flight_per_actor=1)
         options: dict[str, Any] = {"num_gpus": 1} if self._wants_gpu(model) else {"num_cpus": self._cpus(shards)}
-        data = ray.data.range(shards, override_num_blocks=shards).map_batches(
+        # Made here: tasks that read would want a core beside the workers, which nodes of one core do not have.
+        numbers = ray.data.from_items([{"id": number} for number in range(shards)], override_num_blocks=shards)
+        data = numbers.map_batches(
             Shard,
             fn_constructor_args=(job,),
             batch_size=1,
