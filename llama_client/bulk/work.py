@@ -61,6 +61,7 @@ class Work:
         on_progress: Told how far the job is, in the thread that records.
         batches: Rows that are in batches; None: none are.
         shift: Rows that wait for idle hours; None: none do.
+        idle_pending: `pending` for these.
     """
 
     source: Input
@@ -74,6 +75,7 @@ class Work:
     on_progress: Callable[[BulkProgress], object] | None = None
     batches: BatchWork | None = None
     shift: IdleShift | None = None
+    idle_pending: Callable[[Row], PendingRow] | None = None
     _is_at_end: bool = False
     _is_idle_at_end: bool = False
     _idle_rows: Iterator[Row] | None = None
@@ -116,12 +118,17 @@ class Work:
             if row is None:
                 self._is_idle_at_end = True
                 break
-            if self._waits(row) and not self.journal.is_done(row):
-                found.append(self.pending(row))
+            if not self._waits(row):
+                continue
+            if self.journal.is_done(row):
+                self.tally.was_earlier()
+            else:
+                assert self.idle_pending is not None
+                found.append(self.idle_pending(row))
         return found
 
     def _waits(self, row: Row) -> bool:
-        """Whether a row is for idle hours, unless it is done."""
+        """Whether a row is for idle hours, unless an earlier run has done it: the reading for these looks."""
         is_held = self.batches is not None and self.batches.is_held(row.position)
         return self.shift is not None and not is_held and self.shift.holds(row)
 
@@ -136,12 +143,12 @@ class Work:
                     require_all(self.source, self.journal, self.tally.rows)
                 return found, True
             self.tally.rows += 1
-            if self.batches is not None and self.batches.is_held(row.position):
+            if (self.batches is not None and self.batches.is_held(row.position)) or self._waits(row):
                 continue
             is_done = self.journal.is_done(row) if self._checks is None else self._checks.is_done(row)
             if is_done:
                 self.tally.was_earlier()
-            elif not self._waits(row):
+            else:
                 found.append(self.pending(row))
         return found, False
 
