@@ -637,7 +637,8 @@ class LlamaClient(_BaseClient):
         on_progress: Callable[[BulkProgress], object] | None = None,
         max_usd: Decimal | float | str | None = None,
         deadline_s: float | None = None,
-        venues: Sequence[Literal["now", "batch"]] | None = None,
+        venues: Sequence[Literal["now", "batch", "idle"]] | None = None,
+        idle: str | None = None,
     ) -> Bulk:
         """Many requests as one job: as many at once as the targets bear, each row answered once.
 
@@ -664,7 +665,12 @@ class LlamaClient(_BaseClient):
                 to the batch API of their provider where that is cheaper; those of a batch that is late are asked at
                 once, in time. For this an iteration needs `job`. None: all is asked at once. A job that is late itself
                 goes on to its end.
-            venues: Those that are permitted: `now`, `batch`. Rows that no batch answers are asked at once anyhow.
+            venues: Those that are permitted: `now`, `batch`, `idle`. Rows that no batch answers are asked at once
+                anyhow; with `["idle"]` none is asked outside idle hours, and they may end after the deadline.
+            idle: The hours in which this machine is idle, in the configuration's `timezone`, else in local time:
+                `22:00-06:00`, `mon-fri 20:00-07:00, weekends`. In them, and only in them, a target of the model that is
+                a GGUF file or a server on loopback answers rows, where that is not more expensive. Rows that it cannot
+                answer before the deadline are asked at once, in time. None: this machine has no such hours.
 
         Returns:
             The job. Nothing is read or asked before it is iterated over, or run.
@@ -682,7 +688,7 @@ class LlamaClient(_BaseClient):
 
         options = BulkOptions(
             model, prompt, system, schema, params, job, limit, max_concurrency, retry_failed, on_progress,
-            max_usd, deadline_s, venues,
+            max_usd, deadline_s, venues, idle,
         )  # fmt: skip
         return Bulk(JobSetup(self._context, rows, options))
 
@@ -826,7 +832,8 @@ class AsyncLlamaClient(_BaseClient):
         on_progress: Callable[[BulkProgress], object] | None = None,
         max_usd: Decimal | float | str | None = None,
         deadline_s: float | None = None,
-        venues: Sequence[Literal["now", "batch"]] | None = None,
+        venues: Sequence[Literal["now", "batch", "idle"]] | None = None,
+        idle: str | None = None,
     ) -> AsyncBulk:
         """`LlamaClient.bulk`, for `async for` and `await job.run(...)`."""
         ready("llama_client.bulk.api", "llama_client.bulk.setup")
@@ -835,7 +842,7 @@ class AsyncLlamaClient(_BaseClient):
 
         options = BulkOptions(
             model, prompt, system, schema, params, job, limit, max_concurrency, retry_failed, on_progress,
-            max_usd, deadline_s, venues,
+            max_usd, deadline_s, venues, idle,
         )  # fmt: skip
         return AsyncBulk(JobSetup(self._context, rows, options))
 

@@ -60,8 +60,6 @@ class Work:
         form: What answers are parsed to; None: they stay text.
         on_progress: Told how far the job is, in the thread that records.
         batches: Rows that are in batches; None: none are.
-        shift: Rows that wait for idle hours; None: none do.
-        idle_pending: `pending` for these.
     """
 
     source: Input
@@ -74,10 +72,10 @@ class Work:
     form: AnswerForm | None = None
     on_progress: Callable[[BulkProgress], object] | None = None
     batches: BatchWork | None = None
-    shift: IdleShift | None = None
-    idle_pending: Callable[[Row], PendingRow] | None = None
+    _shift: IdleShift | None = None
+    _idle_pending: Callable[[Row], PendingRow] | None = None
     _is_at_end: bool = False
-    _is_idle_at_end: bool = False
+    _is_idle_at_end: bool = True
     _idle_rows: Iterator[Row] | None = None
     _checks: RowChecks | None = None
     _rows: Iterator[Row] | None = None
@@ -88,7 +86,15 @@ class Work:
         if not self.source.is_replayable:
             # Others were checked as a whole, before.
             self._checks = RowChecks(self.source, self.journal)
-        self._is_idle_at_end = self.shift is None
+
+    def wait_for(self, shift: IdleShift, pending: Callable[[Row], PendingRow]) -> None:
+        """Some rows wait for idle hours.
+
+        Args:
+            shift: Says which.
+            pending: Makes what the dispatcher takes of one.
+        """
+        self._shift, self._idle_pending, self._is_idle_at_end = shift, pending, False
 
     def read(self, most: int) -> tuple[list[PendingRow], list[Done], bool]:
         """The next rows that are to be asked, what has come of batches, and whether there will be no more of both.
@@ -123,14 +129,14 @@ class Work:
             if self.journal.is_done(row):
                 self.tally.was_earlier()
             else:
-                assert self.idle_pending is not None
-                found.append(self.idle_pending(row))
+                assert self._idle_pending is not None
+                found.append(self._idle_pending(row))
         return found
 
     def _waits(self, row: Row) -> bool:
         """Whether a row is for idle hours, unless an earlier run has done it: the reading for these looks."""
         is_held = self.batches is not None and self.batches.is_held(row.position)
-        return self.shift is not None and not is_held and self.shift.holds(row)
+        return self._shift is not None and not is_held and self._shift.holds(row)
 
     def _read_input(self, most: int) -> tuple[list[PendingRow], bool]:
         if self._rows is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -87,6 +88,8 @@ class IdleShift:
         if self.deadline is None or not self.may_leave or abs(at - self._looked_at) < _LEAST_LOOK_S:
             return 0
         self._looked_at = at
+        if at >= self.deadline - SLACK_S:
+            return sys.maxsize
         excess = self._excess(now, at)
         return math.ceil(excess) if excess > 0 and at >= self._latest(excess) else 0
 
