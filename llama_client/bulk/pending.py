@@ -30,7 +30,7 @@ class PendingRow:
         worst_usd: The most that a try costs; None: unknown, or nobody asks.
         kept: Its result, where that is recorded already.
         venue: Where it is asked.
-        at_once: Its target and `worst_usd` where it is asked at once after all, for one that waits for idle hours; None:
+        at_once: Of one that waits for idle hours, its target and `worst_usd` where it is asked at once after all; None:
             it is not to be.
     """
 

@@ -37,8 +37,8 @@ class _Window:
 class IdleHours:
     """Windows of the week, by the clock on the wall.
 
-    Where the clock is put forward or back, a window is as much shorter or longer. One begins on the day that is named, and
-    may end on the next: `fri 22:00-06:00` ends on Saturday.
+    Where the clock is put forward or back, a window is as much shorter or longer. One begins on the day that is named,
+    and may end on the next: `fri 22:00-06:00` ends on Saturday.
 
     Attributes:
         text: As they were stated.

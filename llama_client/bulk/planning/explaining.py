@@ -64,6 +64,8 @@ def explained(rows: int, setting: Setting, quotes: Sequence[VenueQuote], chosen:
         said += [f"{all_are} asked at once, for {cost}.", *_why_at_once(quotes)]
     elif rest and chosen.idle_rows:
         said.append(f"{rest:,} {'row is' if rest == 1 else 'rows are'} asked at once.")
+    if not chosen.idle_rows:
+        said += _why_not_idle(quotes)
     if rest or setting.deadline_s is not None:
         said += _speeds(quotes)
     return " ".join(said)
@@ -82,20 +84,25 @@ def _idle(rows: int, setting: Setting, quotes: Sequence[VenueQuote], chosen: Cho
     if setting.deadline_s is None:
         return said
     if "now" in setting.venues:
-        said.append("What idle hours do not answer is asked at once, in time for the deadline.")
+        said.append("What they do not answer is asked at once, in time for the deadline.")
     else:
         in_time = sum(each.rows for each in quotes if each.venue == "idle")
-        said.append(f"At least {in_time:,} are expected before the deadline; the others have no other venue.")
+        if any(each.venue == "idle" and each.is_possible and each.ends_in_s is None for each in quotes):
+            said.append("How fast it answers is unknown, so whether they are done before the deadline is, too.")
+        elif in_time < chosen.idle_rows:
+            said.append(f"About {in_time:,} are expected before the deadline; the others have no other venue.")
     return said
 
 
 def _why_at_once(quotes: Sequence[VenueQuote]) -> list[str]:
     batches = [f"{each.target}: {each.why}" for each in quotes if each.venue == "batch" and not each.is_possible]
     said = [f"No batches: {'; '.join(dict.fromkeys(batches[:3]))}." if batches else "No batch is cheaper."]
-    idle = [f"{each.target}: {each.why}" for each in quotes if each.venue == "idle"]
-    if idle:
-        said.append(f"No idle hours: {'; '.join(dict.fromkeys(idle[:3]))}.")
     return said
+
+
+def _why_not_idle(quotes: Sequence[VenueQuote]) -> list[str]:
+    idle = [f"{each.target}: {each.why}" for each in quotes if each.venue == "idle"]
+    return [f"No idle hours: {'; '.join(dict.fromkeys(idle[:3]))}."] if idle else []
 
 
 def _speeds(quotes: Sequence[VenueQuote]) -> list[str]:
