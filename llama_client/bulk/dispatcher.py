@@ -141,27 +141,25 @@ class Dispatcher:
             self._move(self.shift.due(now))
             wait_s = min(wait_s, self.shift.look_in_s(now))
         dear: PendingRow | None = None
+        may_be_free = False
         for target, rows in self._ready.items():
             target_s = self.limits.wait_s(target, now)
             if target_s is None:
                 continue
             if target_s > 0:
                 wait_s = min(wait_s, target_s)
+                # It begins later, and its turn may need no money.
+                may_be_free = may_be_free or rows[0].venue == "idle"
                 continue
             if self.purse is not None and not self.purse.take(rows[0].worst_usd):
                 # Rows of other targets may cost less.
                 dear = dear or rows[0]
                 continue
             return self._begun(target, now)
-        if dear is not None and not self._is_waiting:
+        is_owed = self.purse is not None and bool(self.purse.held_usd)
+        if dear is not None and not (self.in_flight or is_owed or self._delayed or may_be_free):
             raise MoneyEndedError(dear)
         return wait_s
-
-    @property
-    def _is_waiting(self) -> bool:
-        """Whether something is under way that may leave money, or needs none."""
-        is_owed = self.purse is not None and bool(self.purse.held_usd)
-        return bool(self.in_flight or is_owed or self._delayed or self.idle_ready)
 
     def _begun(self, target: str, now: float) -> PendingRow:
         rows = self._ready[target]

@@ -96,8 +96,7 @@ def _idle(rows: int, setting: Setting, quotes: Sequence[VenueQuote], chosen: Cho
 
 def _why_at_once(quotes: Sequence[VenueQuote]) -> list[str]:
     batches = [f"{each.target}: {each.why}" for each in quotes if each.venue == "batch" and not each.is_possible]
-    said = [f"No batches: {'; '.join(dict.fromkeys(batches[:3]))}." if batches else "No batch is cheaper."]
-    return said
+    return [f"No batches: {'; '.join(dict.fromkeys(batches[:3]))}." if batches else "No batch is cheaper."]
 
 
 def _why_not_idle(quotes: Sequence[VenueQuote]) -> list[str]:
