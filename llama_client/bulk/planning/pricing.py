@@ -176,6 +176,8 @@ class Pricing:
         target = candidate.target
         if not isinstance(target.provider, HttpProvider):
             return "it runs on this machine, and has no batch API"
+        if self._locals is not None and self._locals.is_local(target):
+            return "it runs on this machine, which is left alone outside its idle hours"
         kind = self._context.providers.kind(target.provider_name)
         if not has_batches(kind):
             return f"no batch API of {kind} is known"
