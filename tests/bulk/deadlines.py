@@ -103,8 +103,8 @@ class IdleMachine:
             for _ in range(4 if self._is_measured else 0):
                 client.ask("ticket", model="here/m", max_tokens=8)
         self._fails = fails
-        # Since then it may have become slower.
-        self.row_s *= self._chance.choice([1, 1, 1, 20])
+        # Since then it may have become slower; a call may take two minutes.
+        self.row_s = min(self.row_s * self._chance.choice([1, 1, 1, 20]), 100.0)
         self._begun.clear()
 
     def begun_outside(self) -> int:
@@ -114,7 +114,7 @@ class IdleMachine:
 
     def _answer(self, received: Received) -> Answer:
         self._begun.append(self._clock.moment.timestamp())
-        self._clock.turn(self.row_s)
+        self._clock.sleep(self.row_s)
         if self._chance.random() < self._fails:
             return as_json({"error": {"message": "not now", "type": "server_error"}}, status=500)
         return OPENAI.good(streams=False, text="here")

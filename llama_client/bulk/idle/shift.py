@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from llama_client.bulk.idle.hours import IdleHours
     from llama_client.bulk.rows import Row
 
-SLACK_S = 300.0
-"""What begins at this machine so shortly before the deadline might not end in time."""
+_LEAST_SLACK_S = 300.0
 MARGIN = 2.0
 """Rows that are asked at once may take so much longer than at the rate that is known."""
 # Of what this machine does by its rate, so much is counted on.
@@ -25,6 +24,15 @@ _LEAST_LOOK_S = 1.0
 _PRIOR_ROWS = 10
 
 
+def slack_s(call_s: float) -> float:
+    """How shortly before the deadline nothing begins at this machine any more: it might not end in time.
+
+    Args:
+        call_s: How long a call takes there; 0: unknown.
+    """
+    return max(_LEAST_SLACK_S, MARGIN * call_s)
+
+
 @dataclass(slots=True, eq=False)
 class IdleShift:
     """What waits for idle hours. The dispatcher calls it under its lock.
@@ -34,6 +42,7 @@ class IdleShift:
         wall: Unix time.
         deadline: When the job should be done, in Unix time; None: no matter.
         row_s: How long a row takes, by what was measured before; None: unknown.
+        slack_s: See the function of this name.
         rows_at_once_per_s: The rate of rows that are asked at once.
         may_leave: Whether rows may be asked at once after all.
         begin_at: From which position on the rows of a group wait, by its key.
@@ -48,6 +57,7 @@ class IdleShift:
     wall: Callable[[], float]
     deadline: float | None
     row_s: float | None
+    slack_s: float
     rows_at_once_per_s: Callable[[], float]
     may_leave: bool
     begin_at: Mapping[tuple[str, ...], int]
@@ -88,7 +98,7 @@ class IdleShift:
         if self.deadline is None or not self.may_leave or abs(at - self._looked_at) < _LEAST_LOOK_S:
             return 0
         self._looked_at = at
-        if at >= self.deadline - SLACK_S:
+        if at >= self.deadline - self.slack_s:
             return sys.maxsize
         excess = self._excess(now, at)
         return math.ceil(excess) if excess > 0 and at >= self._latest(excess) else 0
@@ -111,13 +121,13 @@ class IdleShift:
         row_s = self._present_row_s(now)
         if row_s is None or self.deadline is None:
             return self.left
-        open_s = self.hours.open_s(at, max(self.deadline - SLACK_S, at))
+        open_s = self.hours.open_s(at, max(self.deadline - self.slack_s, at))
         return self.left - open_s / row_s * _RELIED_ON
 
     def _latest(self, rows: float) -> float:
         """When so many rows have to be asked at once, to be done in time."""
         assert self.deadline is not None
-        return self.deadline - SLACK_S - rows / self.rows_at_once_per_s() * MARGIN
+        return self.deadline - self.slack_s - rows / self.rows_at_once_per_s() * MARGIN
 
     def _present_row_s(self, now: float) -> float | None:
         """How long a row takes now; what hangs shows as well."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from llama_client.bulk.asking import Asker, SplitAsker
 from llama_client.bulk.idle.limits import IdleLimits, place_of
-from llama_client.bulk.idle.shift import IdleShift
+from llama_client.bulk.idle.shift import IdleShift, slack_s
 from llama_client.bulk.limits import AdaptiveLimits
 from llama_client.bulk.pending import PendingRow
 from llama_client.bulk.planning.deadlines import deadline_at
@@ -167,6 +167,7 @@ class Arranging:
             self.context.clock.wall,
             deadline,
             sum(known) / rows if len(known) == len(times) else None,
+            slack_s(max((each.call_s for each in times.values() if each is not None), default=0.0)),
             lambda: self.tally.rate_at_once() or choice.rows_per_s,
             "now" in self.terms.permitted,
             _begins(choice, measure, left, key_of),

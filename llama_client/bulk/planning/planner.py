@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from llama_client.bulk.idle.shift import SLACK_S
+from llama_client.bulk.idle.shift import slack_s
 from llama_client.bulk.planning.explaining import Chosen, explained
 from llama_client.bulk.planning.measure import Group, Measure, Sums, sum_of
 from llama_client.bulk.planning.quotes import BulkPlan, VenueQuote
@@ -107,7 +107,8 @@ def _idle_time(setting: Setting) -> float:
         return 0.0
     if setting.deadline_s is None:
         return float("inf")
-    return setting.hours.open_s(setting.at, setting.at + max(setting.deadline_s - SLACK_S, 0.0)) * _FILLED
+    slack = slack_s(max((each.call_s for each in setting.row_times.values()), default=0.0))
+    return setting.hours.open_s(setting.at, setting.at + max(setting.deadline_s - slack, 0.0)) * _FILLED
 
 
 def _share(key: tuple[str, ...], group: Group, setting: Setting, left_s: float, idle_s: float) -> _Share:
