@@ -102,13 +102,13 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Night]:
 def test_rows_wait_for_the_hours_in_which_this_machine_is_idle(night: Night, mode: str) -> None:
     night.measure()
     plan = night.plan(20, deadline_s=DAY_S)
-    assert (plan.venue, plan.idle_rows, plan.usd) == ("idle", 20, 0)
+    assert (plan.venue, plan.idle_rows, plan.usd) == ("idle", 20, Decimal(0))
     assert "20 of 20 rows wait for the idle hours 22:00-06:00 of gguf/small" in plan.explanation
     receipt = night.run(20, mode, deadline_s=DAY_S)
     assert night.begun[0] == datetime(2026, 11, 18, 22, tzinfo=UTC)
     assert (len(night.begun), night.at_once, night.answers) == (20, [], ["here"] * 20)
     told = receipt.venues["idle"]
-    assert (told.rows, told.usd) == (20, 0)
+    assert (told.rows, told.usd) == (20, Decimal(0))
     # What Groq charges for as many tokens.
     assert told.saved_usd == 20 * (10 * Decimal("0.05") + 8 * Decimal("0.08")) / 1_000_000
 
