@@ -241,8 +241,8 @@ def _look(
             (0, 0)
         ]
     settled, reserved = map(from_pico, found)
-    # The budget presumes the worst of a call that was cut off when the job was left, or that timed out while this machine
-    # let time pass.
+    # The budget presumes the worst of a call that was cut off when the job was left, or that timed out while this
+    # machine let time pass.
     is_unknown = any(entry.usd is None and entry.outcome == "error" for entry in entries)
     is_right = settled >= whole if outcome.was_left or is_unknown else settled == whole
     if not is_right or reserved:

@@ -29,6 +29,7 @@ class Night:
 
     Attributes:
         row_s: How long the local model takes for an answer.
+        remote_s: How long the other one takes.
         begun: When it was asked.
         at_once: When the other one was.
     """
@@ -37,6 +38,7 @@ class Night:
     clock: FakeClock
     folder: Path
     row_s: float = 60.0
+    remote_s: float = 1.0
     begun: list[datetime] = field(default_factory=list)
     at_once: list[datetime] = field(default_factory=list)
     more: dict[str, Any] = field(default_factory=dict)
@@ -51,7 +53,7 @@ class Night:
 
     def _remote(self, request: Any) -> Reply:
         self.at_once.append(self.clock.moment)
-        return Reply("elsewhere", after_s=1, usage=(10, 8))
+        return Reply("elsewhere", after_s=self.remote_s, usage=(10, 8))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -168,6 +170,23 @@ def test_rows_leave_a_machine_that_has_become_slow_in_time(night: Night, mode: s
     assert receipt.usd is not None
     assert plan.most_usd is not None
     assert receipt.usd <= plan.most_usd
+
+
+def test_rows_leave_earlier_where_the_other_target_is_slow(night: Night) -> None:
+    night.more = {"routing": {"deadline_s": 1_000.0}}
+    night.measure()
+    night.remote_s = 50
+    with LlamaClient(night.config) as client:
+        for _ in range(4):
+            client.ask("ticket", model=REMOTE, max_tokens=8)
+    night.at_once.clear()
+    began, night.row_s = night.clock.moment, 550
+    receipt = night.run(150, deadline_s=DAY_S)
+    assert receipt.venues["now"].rows > 90
+    # Sixteen at once: a hundred rows take five minutes, or twice that, and five are left over.
+    first_s = (night.at_once[0] - began).total_seconds()
+    assert DAY_S - 1_500 < first_s < DAY_S - 600
+    assert (night.clock.moment - began).total_seconds() <= DAY_S
 
 
 def test_the_local_model_answers_late_rows_where_there_is_no_other(night: Night) -> None:
