@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -98,8 +97,6 @@ class IdleShift:
         if self.deadline is None or not self.may_leave or abs(at - self._looked_at) < _LEAST_LOOK_S:
             return 0
         self._looked_at = at
-        if at >= self.deadline - self.slack_s:
-            return sys.maxsize
         excess = self._excess(now, at)
         return math.ceil(excess) if excess > 0 and at >= self._latest(excess) else 0
 
