@@ -104,53 +104,53 @@ class JobSetup:
             InvalidRequestError: A row is broken, or an argument is wrong.
             ConfigError: The model is unknown.
         """
-        options, source = self.options, self._opened()
+        source = self._opened()
         self._require_model(source)
-        folder = None if options.job is None else Path(options.job)
+        folder = None if self.options.job is None else Path(self.options.job)
         if output is not None:
             folder = folder or output.with_name(f"{output.name}.job")
             # Before anything is made, or asked.
             writer_of(output, source, replace=replace or has_written(folder, output))
         with ExitStack() as stack:
-            journal = self._journal(folder, source)
-            stack.callback(journal.close)
-            total = check_rows(source, journal, options.limit) if source.is_replayable else source.count()
-            terms, locals_ = self._terms(), LocalTargets(self.context)
-            pricing = Pricing(self.context, source.answers.form, None if terms.hours is None else locals_)
-            tally = self._tally = Tally(
-                total=total, maybe_paid_twice=journal.maybe_paid_twice, list_usd=pricing.list_usd
-            )
-            # Outside of idle hours this machine is left alone, where hours are stated.
-            context = self.context if terms.hours is None else locals_.at_once
-            at_once = Asker(context, source.answers.form)
-            most = self._most()
-            purse = _purse(terms, journal)
-            dispatcher = Dispatcher(AdaptiveLimits(most), most, purse=purse)
-
-            def pending(row: Row) -> PendingRow:
-                worst_usd = None if purse is None else pricing.worst_usd(row)
-                return PendingRow(row, at_once.target_of(row), worst_usd=worst_usd)
-
-            batches = None
-            if folder is not None:
-                batches = BatchWork(
-                    self.context, folder, journal, pending, purse, tally.was_earlier, source.answers.form
-                )
-                stack.callback(batches.close)
-            arranging = Arranging(self.context, source, journal, pricing, terms, locals_, purse, tally, most)
-            idle = arranging.arranged(folder, batches)
-            if idle is not None:
-                dispatcher.limits, dispatcher.shift = idle.limits, idle.shift
-            ledger = self.context.accounting.ledger
-            flush = None if ledger is None else ledger.flush
-            # Where earlier failures are asked again, they are failures of this run, if of any.
-            tally.earlier_failed = 0 if options.retry_failed else journal.failed
-            form, tell = source.answers.form, told_in_notebook(options.on_progress)
-            work = Work(source, journal, dispatcher, tally, pending, flush, options.limit, form, tell, batches)
-            if idle is not None:
-                work.wait_for(idle.shift, idle.pending)
+            work, asker = self._work(source, folder, stack)
             stack.pop_all()
-        return Run(work, at_once if idle is None else idle.asker, source, folder, output, replace)
+        return Run(work, asker, source, folder, output, replace)
+
+    def _work(self, source: RowsInput, folder: Path | None, stack: ExitStack) -> tuple[Work, Asker | SplitAsker]:
+        """What reads and records, and what asks. What is opened for it is closed by the stack until it is whole."""
+        options, form, most = self.options, source.answers.form, self._most()
+        journal = self._journal(folder, source)
+        stack.callback(journal.close)
+        total = check_rows(source, journal, options.limit) if source.is_replayable else source.count()
+        terms, locals_ = self._terms(), LocalTargets(self.context)
+        pricing = Pricing(self.context, form, None if terms.hours is None else locals_)
+        tally = self._tally = Tally(total=total, maybe_paid_twice=journal.maybe_paid_twice, list_usd=pricing.list_usd)
+        # Outside of idle hours this machine is left alone, where hours are stated.
+        at_once = Asker(self.context if terms.hours is None else locals_.at_once, form)
+        purse = _purse(terms, journal)
+        dispatcher = Dispatcher(AdaptiveLimits(most), most, purse=purse)
+
+        def pending(row: Row) -> PendingRow:
+            worst_usd = None if purse is None else pricing.worst_usd(row)
+            return PendingRow(row, at_once.target_of(row), worst_usd=worst_usd)
+
+        batches = None
+        if folder is not None:
+            batches = BatchWork(self.context, folder, journal, pending, purse, tally.was_earlier, form)
+            stack.callback(batches.close)
+        arranging = Arranging(self.context, source, journal, pricing, terms, locals_, purse, tally, most)
+        idle = arranging.arranged(folder, batches)
+        ledger = self.context.accounting.ledger
+        flush = None if ledger is None else ledger.flush
+        # Where earlier failures are asked again, they are failures of this run, if of any.
+        tally.earlier_failed = 0 if options.retry_failed else journal.failed
+        tell = told_in_notebook(options.on_progress)
+        work = Work(source, journal, dispatcher, tally, pending, flush, options.limit, form, tell, batches)
+        if idle is None:
+            return work, at_once
+        dispatcher.limits, dispatcher.shift = idle.limits, idle.shift
+        work.wait_for(idle.shift, idle.pending)
+        return work, idle.asker
 
     def _terms(self) -> Terms:
         config = self.context.config
