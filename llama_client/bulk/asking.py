@@ -70,7 +70,7 @@ class Asker:
 
     def _targets_of(self, model: object) -> tuple[str, ...]:
         try:
-            choices = self._context.resolver.choices(model or self._context.default.name())
+            choices = self._context.resolver.choices(model)
             return tuple(dict.fromkeys(target.name for choice in choices for target in choice.targets))
         except LlamaClientError:
             return ()

@@ -115,6 +115,13 @@ def test_rows_wait_for_the_hours_in_which_this_machine_is_idle(night: Night, mod
     assert told.saved_usd == 20 * (10 * Decimal("0.05") + 8 * Decimal("0.08")) / 1_000_000
 
 
+def test_the_default_model_may_be_the_one_that_waits(night: Night) -> None:
+    night.more = {"default_model": LOCAL}
+    night.measure()
+    assert {*night.run(3, model=None, deadline_s=DAY_S).venues} == {"idle"}
+    assert (len(night.begun), night.at_once) == (3, [])
+
+
 @both
 def test_what_idle_hours_cannot_hold_is_asked_at_once(night: Night, mode: str) -> None:
     night.measure()
@@ -284,11 +291,23 @@ def test_rows_for_idle_hours_do_not_wait_for_the_money_of_others(night: Night) -
     assert night.at_once == []
 
 
-def test_how_long_asking_at_once_takes_is_told_by_the_limits_of_the_target(night: Night) -> None:
-    headers = {
-        "x-ratelimit-limit-requests": "14400", "x-ratelimit-remaining-requests": "14370",
-        "x-ratelimit-reset-requests": "2m59.56s",
-    }  # fmt: skip
+@pytest.mark.parametrize(
+    ("limit", "takes_s"),
+    [
+        # A limit that is filled continuously: 14,400 a day are one in six seconds.
+        pytest.param(("-requests", "14400", "14370", "2m59.56s"), 360, id="a-day"),
+        pytest.param(("-requests", "60", "59", "1s"), 60, id="a-minute"),
+        # Windows that begin anew.
+        pytest.param(("", "10", "4", "1"), 6, id="a-window-of-a-second"),
+        pytest.param(("-requests", "30", "30", "40"), 120, id="a-window-of-a-minute"),
+    ],
+)
+def test_how_long_asking_at_once_takes_is_told_by_the_limits_of_the_target(
+    night: Night, limit: tuple[str, str, str, str], takes_s: float
+) -> None:
+    kind, *values = limit
+    names = [f"x-ratelimit-{name}{kind}" for name in ("limit", "remaining", "reset")]
+    headers = dict(zip(names, values, strict=True))
     night.fake.on(REMOTE).always(Reply("fast", headers=headers))
     with LlamaClient(night.config) as client:
         options = night.options(model=REMOTE, idle=None, venues=None)
@@ -297,9 +316,8 @@ def test_how_long_asking_at_once_takes_is_told_by_the_limits_of_the_target(night
         assert f"How fast {REMOTE} answers is unknown" in before.explanation
         client.ask("ticket", model=REMOTE)
         after = client.bulk(texts(60), **options).plan()
-    # 14,400 a day are one in six seconds.
-    assert quote_of(after, "now").ends_in_s == pytest.approx(360)
-    assert "10 rows a minute, by its limit of requests" in after.explanation
+    assert quote_of(after, "now").ends_in_s == pytest.approx(takes_s)
+    assert "by its limit of requests" in after.explanation
 
 
 def test_how_long_asking_at_once_takes_is_told_by_what_was_measured(night: Night) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llama_client.bulk.asking import Asker, SplitAsker
@@ -129,7 +129,9 @@ class Arranging:
         hours, form = self.terms.hours, self.source.answers.form
         if hours is None or not choice.idle:
             return None
-        everywhere, at_once = Asker(self.context, form), Asker(self.locals_.at_once, form)
+        # That of rows which name none is known by now.
+        context = replace(self.context, model=self.context.model or self.context.default.name())
+        everywhere, at_once = Asker(context, form), Asker(self.locals_.at_once, form)
         shift = self._shift(choice, measure, speeds, deadline, left, everywhere, hours)
         local = {key: group.local for key, group in measure.groups.items() if group.local is not None}
         slots = {place_of(each.name): self.locals_.slots(each) for each in local.values()}
