@@ -16,7 +16,7 @@ from llama_client.bulk.planning.deadlines import deadline_at
 from llama_client.bulk.planning.planner import ASSUMED_ROWS_PER_S
 from llama_client.bulk.planning.preparing import cancelling_at, chosen, hand_in, rows_left
 from llama_client.bulk.planning.speeds import Speeds
-from llama_client.errors import InvalidRequestError
+from llama_client.errors import InvalidRequestError, LlamaClientError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,9 +129,7 @@ class Arranging:
         hours, form = self.terms.hours, self.source.answers.form
         if hours is None or not choice.idle:
             return None
-        # That of rows which name none is known by now.
-        context = replace(self.context, model=self.context.model or self.context.default.name())
-        everywhere, at_once = Asker(context, form), Asker(self.locals_.at_once, form)
+        everywhere, at_once = Asker(self._with_default(), form), Asker(self.locals_.at_once, form)
         shift = self._shift(choice, measure, speeds, deadline, left, everywhere, hours)
         local = {key: group.local for key, group in measure.groups.items() if group.local is not None}
         slots = {place_of(each.name): self.locals_.slots(each) for each in local.values()}
@@ -147,6 +145,14 @@ class Arranging:
         most = {place: number for place, number in slots.items() if number is not None}
         limits = IdleLimits(AdaptiveLimits(self.most), shift, most, self.most)
         return IdleWork(shift, limits, SplitAsker(at_once, Asker(self.locals_.idle, form), shift), pending)
+
+    def _with_default(self) -> CallContext:
+        """The context with the model of rows that name none, which was looked up when they were measured."""
+        try:
+            return replace(self.context, model=self.context.model or self.context.default.name())
+        except LlamaClientError:
+            # There is none, and every row names its own.
+            return self.context
 
     def _shift(
         self,
