@@ -637,7 +637,8 @@ class LlamaClient(_BaseClient):
         on_progress: Callable[[BulkProgress], object] | None = None,
         max_usd: Decimal | float | str | None = None,
         deadline_s: float | None = None,
-        venues: Sequence[Literal["now", "batch"]] | None = None,
+        venues: Sequence[Literal["now", "batch", "idle"]] | None = None,
+        idle: str | None = None,
         engine: Literal["local", "ray"] = "local",
         ray_address: str | None = None,
         ray_workers: int | None = None,
@@ -667,7 +668,12 @@ class LlamaClient(_BaseClient):
                 to the batch API of their provider where that is cheaper; those of a batch that is late are asked at
                 once, in time. For this an iteration needs `job`. None: all is asked at once. A job that is late itself
                 goes on to its end.
-            venues: Those that are permitted: `now`, `batch`. Rows that no batch answers are asked at once anyhow.
+            venues: Those that are permitted: `now`, `batch`, `idle`. Rows that no batch answers are asked at once
+                anyhow; with `["idle"]` none is asked outside idle hours, and they may end after the deadline.
+            idle: The hours in which this machine is idle, in the configuration's `timezone`, else in local time:
+                `22:00-06:00`, `mon-fri 20:00-07:00, weekends`. In them, and only in them, a target of the model that is
+                a GGUF file or a server on loopback answers rows, where that is not more expensive. Rows that it cannot
+                answer before the deadline are asked at once, in time. None: this machine has no such hours.
             engine: `local`: this process makes the calls; `ray`: workers on Ray do, each with a client of its own,
                 while the job's folder, input and output stay here.
             ray_address: The Ray cluster; None: that of `RAY_ADDRESS`, else one that is started on this machine.
@@ -690,7 +696,7 @@ class LlamaClient(_BaseClient):
 
         options = BulkOptions(
             model, prompt, system, schema, params, job, limit, max_concurrency, retry_failed, on_progress,
-            max_usd, deadline_s, venues, engine, ray_address, ray_workers,
+            max_usd, deadline_s, venues, idle, engine, ray_address, ray_workers,
         )  # fmt: skip
         return Bulk(JobSetup(self._context, rows, options))
 
@@ -834,7 +840,8 @@ class AsyncLlamaClient(_BaseClient):
         on_progress: Callable[[BulkProgress], object] | None = None,
         max_usd: Decimal | float | str | None = None,
         deadline_s: float | None = None,
-        venues: Sequence[Literal["now", "batch"]] | None = None,
+        venues: Sequence[Literal["now", "batch", "idle"]] | None = None,
+        idle: str | None = None,
         engine: Literal["local", "ray"] = "local",
         ray_address: str | None = None,
         ray_workers: int | None = None,
@@ -846,7 +853,7 @@ class AsyncLlamaClient(_BaseClient):
 
         options = BulkOptions(
             model, prompt, system, schema, params, job, limit, max_concurrency, retry_failed, on_progress,
-            max_usd, deadline_s, venues, engine, ray_address, ray_workers,
+            max_usd, deadline_s, venues, idle, engine, ray_address, ray_workers,
         )  # fmt: skip
         return AsyncBulk(JobSetup(self._context, rows, options))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llama_client.errors import JobError, LlamaClientError
 
 if TYPE_CHECKING:
+    from llama_client.bulk.idle.shift import IdleShift
     from llama_client.bulk.rows import Row
     from llama_client.chat import CallContext
     from llama_client.routing.drive import Call
@@ -30,7 +31,7 @@ class Asker:
     def __init__(self, context: CallContext, form: AnswerForm | None) -> None:
         self._context = context
         self._form = form
-        self._targets: dict[object, str] = {}
+        self._targets: dict[object, tuple[str, ...]] = {}
 
     def question(self, row: Row) -> PendingCall:
         return PendingCall(self._context, row.params, self._form)
@@ -50,7 +51,12 @@ class Asker:
         A route has one limit, not one for each target: while its first target is rate limited the router asks the next,
         and the limit holds rows back only if all of them refuse.
         """
-        model = row.params.get("model") or self._context.model or self._context.config.default_model
+        # Where there is none, the call itself will say what is wrong.
+        return ", ".join(self.targets_of(row)) or str(self._model_of(row))
+
+    def targets_of(self, row: Row) -> tuple[str, ...]:
+        """The targets of a row's model, each once; none: there is no such model."""
+        model = self._model_of(row)
         key = model if isinstance(model, str | None) else tuple(model)
         known = self._targets.get(key)
         if known is None:
@@ -59,14 +65,39 @@ class Asker:
                 self._targets[key] = known
         return known
 
-    def _targets_of(self, model: object) -> str:
+    def _model_of(self, row: Row) -> Any:
+        return row.params.get("model") or self._context.model or self._context.config.default_model
+
+    def _targets_of(self, model: object) -> tuple[str, ...]:
         try:
             choices = self._context.resolver.choices(model)
-            names = dict.fromkeys(target.name for choice in choices for target in choice.targets)
-            return ", ".join(names)
+            return tuple(dict.fromkeys(target.name for choice in choices for target in choice.targets))
         except LlamaClientError:
-            # The call itself will say what is wrong.
-            return str(model)
+            return ()
+
+
+class SplitAsker:
+    """Asks rows that wait for idle hours at this machine, and all others elsewhere.
+
+    Args:
+        at_once: For the others.
+        idle: For those.
+        shift: Says which they are.
+    """
+
+    def __init__(self, at_once: Asker, idle: Asker, shift: IdleShift) -> None:
+        self._at_once = at_once
+        self._idle = idle
+        self._shift = shift
+
+    def question(self, row: Row) -> PendingCall:
+        return self._asker_of(row).question(row)
+
+    async def answer(self, row: Row) -> ChatCompletion:
+        return await self._asker_of(row).answer(row)
+
+    def _asker_of(self, row: Row) -> Asker:
+        return self._idle if row.position in self._shift.in_flight else self._at_once
 
 
 class PendingCall:

@@ -29,6 +29,7 @@ from llama_client.errors import (
 
 if TYPE_CHECKING:
     from llama_client.bulk.contracts import Limits
+    from llama_client.bulk.idle.shift import IdleShift
     from llama_client.bulk.planning.purse import Purse
 
 # Rows that wait for another try; with more, no new one is begun.
@@ -37,6 +38,8 @@ _MAX_DELAYED = 4_096
 _MAX_TRIES = 12
 # A refused request cost nothing, and limits are found by meeting them.
 _MAX_REFUSALS = 30
+# A row that can be asked elsewhere does not wait for this machine as long.
+_MAX_IDLE_TRIES = 3
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 8.0
 # No provider's window of requests is longer than a day.
 _LONGEST_ASKED_S = 86_400.0
@@ -77,6 +80,8 @@ class Dispatcher:
         in_flight: The calls in flight.
         is_stopped: Whether no further call starts. Setting it needs no lock.
         purse: The money of the job; None: no limit.
+        shift: Rows that wait for idle hours of this machine; None: none do.
+        idle_ready: How many of these were read, and have not begun.
     """
 
     limits: Limits
@@ -86,6 +91,8 @@ class Dispatcher:
     in_flight: int = 0
     is_stopped: bool = False
     purse: Purse | None = None
+    shift: IdleShift | None = None
+    idle_ready: int = 0
     _is_read: bool = False
     _unrecorded: int = 0
     # By target, so that one that is full does not hold back the rows of the others.
@@ -130,25 +137,60 @@ class Dispatcher:
         while self._delayed and self._delayed[0][0] <= now:
             self._make_ready(heapq.heappop(self._delayed)[2], is_first=True)
         wait_s = self._delayed[0][0] - now if self._delayed else math.inf
+        if self.shift is not None and self.idle_ready:
+            self._move(self.shift.due(now))
+            wait_s = min(wait_s, self.shift.look_in_s(now))
+        dear: PendingRow | None = None
+        may_be_free = False
         for target, rows in self._ready.items():
             target_s = self.limits.wait_s(target, now)
             if target_s is None:
                 continue
             if target_s > 0:
                 wait_s = min(wait_s, target_s)
+                # It begins later, and its turn may need no money.
+                may_be_free = may_be_free or rows[0].venue == "idle"
                 continue
             if self.purse is not None and not self.purse.take(rows[0].worst_usd):
-                if self.in_flight or self.purse.held_usd:
-                    return math.inf
-                raise MoneyEndedError(rows[0])
-            pending = rows.popleft()
-            self._ready_count -= 1
+                # Rows of other targets may cost less.
+                dear = dear or rows[0]
+                continue
+            return self._begun(target, now)
+        is_owed = self.purse is not None and bool(self.purse.held_usd)
+        if dear is not None and not (self.in_flight or is_owed or self._delayed or may_be_free):
+            raise MoneyEndedError(dear)
+        return wait_s
+
+    def _begun(self, target: str, now: float) -> PendingRow:
+        rows = self._ready[target]
+        pending = rows.popleft()
+        self._ready_count -= 1
+        if not rows:
+            del self._ready[target]
+        self.in_flight += 1
+        if pending.venue == "idle" and self.shift is not None:
+            self.idle_ready -= 1
+            self.shift.started(pending.row.position, now)
+        pending.flight = self.limits.started(target, now)
+        return pending
+
+    def _move(self, most: int) -> None:
+        """Rows that idle hours do not answer in time are asked at once."""
+        for target in [each for each, rows in self._ready.items() if rows[0].venue == "idle"] if most else ():
+            rows = self._ready[target]
+            while rows and most and rows[0].at_once is not None:
+                most -= 1
+                self._ready_count -= 1
+                self.idle_ready -= 1
+                self._leave_idle(rows.popleft())
             if not rows:
                 del self._ready[target]
-            self.in_flight += 1
-            pending.flight = self.limits.started(target, now)
-            return pending
-        return wait_s
+
+    def _leave_idle(self, pending: PendingRow) -> None:
+        assert self.shift is not None
+        self.shift.moved(1)
+        pending.leave_idle()
+        self._make_ready(pending)
 
     def ended(self, pending: PendingRow, outcome: Outcome, now: float) -> list[Done]:
         """Takes the outcome of a call. What is returned is to be recorded; the row itself may have another try.
@@ -160,6 +202,9 @@ class Dispatcher:
         assert pending.flight is not None
         self.limits.ended(pending.flight, now, outcome)
         self._pay(pending, usd_of(outcome.attempts))
+        is_answer = not isinstance(outcome, LlamaClientError)
+        if pending.venue == "idle" and self.shift is not None:
+            self.shift.ended(pending.row.position, now, is_done=is_answer)
         if not isinstance(outcome, LlamaClientError):
             return self._done([*self._held.pop(pending.target, ()), (pending, outcome)])
         delay_s = self._delay_s(pending, outcome)
@@ -167,6 +212,11 @@ class Dispatcher:
             pending.attempts += outcome.attempts
             if not self.is_stopped:
                 heapq.heappush(self._delayed, (now + delay_s, pending.row.position, pending))
+            return self._done([])
+        if pending.at_once is not None:
+            # What fails at this machine may be answered elsewhere.
+            pending.attempts += outcome.attempts
+            self._leave_idle(pending)
             return self._done([])
         if not isinstance(outcome, _LASTING):
             return self._done([(pending, outcome)])
@@ -183,6 +233,8 @@ class Dispatcher:
         self.in_flight -= 1
         assert pending.flight is not None
         self.limits.abandoned(pending.flight)
+        if pending.venue == "idle" and self.shift is not None:
+            self.shift.in_flight.discard(pending.row.position)
         self._pay(pending, None)
 
     def _pay(self, pending: PendingRow, usd: Decimal | None) -> None:
@@ -207,6 +259,7 @@ class Dispatcher:
         else:
             rows.append(pending)
         self._ready_count += 1
+        self.idle_ready += pending.venue == "idle"
 
     def _delay_s(self, pending: PendingRow, error: LlamaClientError) -> float | None:
         """How long the row waits for its next try; None: it has failed for good."""
@@ -216,7 +269,8 @@ class Dispatcher:
             pending.refusals += 1
         else:
             pending.tries += 1
-        if pending.tries >= _MAX_TRIES or pending.refusals >= _MAX_REFUSALS:
+        most = _MAX_TRIES if pending.at_once is None else _MAX_IDLE_TRIES
+        if pending.tries >= most or pending.refusals >= _MAX_REFUSALS:
             return None
         exponent = min(pending.tries + pending.refusals - 1, 16)
         delay_s = min(_FIRST_DELAY_S * 2.0**exponent, _LONGEST_DELAY_S) * self.random.uniform(0.5, 1.0)

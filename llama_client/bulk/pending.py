@@ -11,7 +11,7 @@ from llama_client.errors import AllTargetsFailedError, LlamaClientError, Provide
 
 if TYPE_CHECKING:
     from llama_client.bulk.limits.flights import Flight
-    from llama_client.bulk.results import BulkResult
+    from llama_client.bulk.results import BulkResult, Venue
     from llama_client.bulk.rows import Row
     from llama_client.types.completion import Attempt, ChatCompletion
 
@@ -29,6 +29,9 @@ class PendingRow:
         flight: What its limit knows of the call in flight.
         worst_usd: The most that a try costs; None: unknown, or nobody asks.
         kept: Its result, where that is recorded already.
+        venue: Where it is asked.
+        at_once: Of one that waits for idle hours, its target and `worst_usd` where it is asked at once after all; None:
+            it is not to be.
     """
 
     row: Row
@@ -39,6 +42,14 @@ class PendingRow:
     flight: Flight | None = None
     worst_usd: Decimal | None = None
     kept: BulkResult | None = None
+    venue: Venue = "now"
+    at_once: tuple[str, Decimal | None] | None = None
+
+    def leave_idle(self) -> None:
+        """It does not wait for idle hours any more."""
+        assert self.at_once is not None
+        (self.target, self.worst_usd), self.at_once = self.at_once, None
+        self.venue, self.tries, self.refusals = "now", 0, 0
 
 
 Outcome: TypeAlias = "ChatCompletion | LlamaClientError"

@@ -26,7 +26,7 @@ class VenueReceipt:
 
     Attributes:
         rows: Rows that it answered or gave up.
-        list_usd: What they would have cost at once, asked anew.
+        list_usd: What they would have cost at once, asked anew; of idle hours, at the target that is asked then.
         usd: What was paid.
     """
 
@@ -57,7 +57,7 @@ class BulkReceipt:
         known_usd: The sum of those parts that are known.
         seconds: How long this run took.
         maybe_paid_twice: Calls that were in flight when runs of the job were killed, and were made again.
-        venues: Of each venue that answered rows in this run (`now`, `batch`, `cache`): list price, paid, saved.
+        venues: Of each venue that answered rows in this run (`now`, `batch`, `idle`, `cache`): list price, paid, saved.
     """
 
     rows: int = 0
@@ -81,7 +81,7 @@ class BulkReceipt:
 
     @property
     def saved_usd(self) -> Decimal | None:
-        """What batches and the cache have saved; None: a part is unknown."""
+        """What batches, idle hours and the cache have saved; None: a part is unknown."""
         return _total(each.saved_usd for each in self.venues.values())
 
 

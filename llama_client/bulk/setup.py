@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from datetime import tzinfo
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from llama_client.bulk.asking import Asker
+from llama_client.bulk.asking import Asker, SplitAsker
 from llama_client.bulk.checks import check_rows
 from llama_client.bulk.dispatcher import Dispatcher
+from llama_client.bulk.idle.targets import LocalTargets
 from llama_client.bulk.inputs.opening import open_input
 from llama_client.bulk.job.folder import JobFolder
 from llama_client.bulk.job.manifest import JobOptions
@@ -22,10 +24,11 @@ from llama_client.bulk.notebook import told_in_notebook
 from llama_client.bulk.outputs.frames import AnsweredFrame
 from llama_client.bulk.outputs.writers import writer_of
 from llama_client.bulk.pending import PendingRow
-from llama_client.bulk.planning.deadlines import deadline_at
-from llama_client.bulk.planning.preparing import cancelling_at, chosen, hand_in, require_known
+from llama_client.bulk.planning.arranging import Arranging, require_local
+from llama_client.bulk.planning.preparing import chosen, require_known
 from llama_client.bulk.planning.pricing import Pricing
 from llama_client.bulk.planning.purse import Purse
+from llama_client.bulk.planning.speeds import Speeds
 from llama_client.bulk.planning.terms import Terms, checked_terms
 from llama_client.bulk.planning.venues import BatchWork
 from llama_client.bulk.receipt import BulkProgress, BulkReceipt, Tally
@@ -61,6 +64,7 @@ class BulkOptions:
     max_usd: Decimal | float | str | None = None
     deadline_s: float | None = None
     venues: Collection[str] | None = None
+    idle: str | None = None
     engine: Engine = "local"
     ray_address: str | None = None
     ray_workers: int | None = None
@@ -76,11 +80,18 @@ class BulkOptions:
             for name in ("ray_address", "ray_workers"):
                 if getattr(self, name) is not None:
                     raise InvalidRequestError(f"{name}: is of engine='ray'; give that too, or leave it out", param=name)
-        checked_terms(self.max_usd, self.deadline_s, self.venues)
+        elif self.idle is not None:
+            message = "idle: is of engine='local', as the hours are those of this machine; leave one of the two out"
+            raise InvalidRequestError(message, param="idle")
+        self.terms(None)
 
-    @property
-    def terms(self) -> Terms:
-        return checked_terms(self.max_usd, self.deadline_s, self.venues)
+    def terms(self, zone: tzinfo | None) -> Terms:
+        """What the job may cost and take.
+
+        Args:
+            zone: That of idle hours; None: this machine's.
+        """
+        return checked_terms(self.max_usd, self.deadline_s, self.venues, self.idle, zone)
 
 
 @dataclass(slots=True, eq=False)
@@ -109,64 +120,62 @@ class JobSetup:
             InvalidRequestError: A row is broken, or an argument is wrong.
             ConfigError: The model is unknown.
         """
-        options, source = self.options, self._opened()
+        source = self._opened()
         self._require_model(source)
-        folder = None if options.job is None else Path(options.job)
+        folder = None if self.options.job is None else Path(self.options.job)
         if output is not None:
             folder = folder or output.with_name(f"{output.name}.job")
             # Before anything is made, or asked.
             writer_of(output, source, replace=replace or has_written(folder, output))
         with ExitStack() as stack:
-            journal = self._journal(folder, source)
-            stack.callback(journal.close)
-            total = check_rows(source, journal, options.limit) if source.is_replayable else source.count()
-            pricing = Pricing(self.context, source.answers.form)
-            tally = self._tally = Tally(
-                total=total, maybe_paid_twice=journal.maybe_paid_twice, list_usd=pricing.list_usd
-            )
-            asker = Asker(self.context, source.answers.form)
-            most = MOST if options.max_concurrency is None else options.max_concurrency
-            purse = _purse(options.terms, journal)
-            dispatcher = Dispatcher(AdaptiveLimits(most), most, purse=purse)
-
-            def pending(row: Row) -> PendingRow:
-                worst_usd = None if purse is None else pricing.worst_usd(row)
-                return PendingRow(row, asker.target_of(row), worst_usd=worst_usd)
-
-            batches = None
-            if folder is not None:
-                batches = BatchWork(
-                    self.context, folder, journal, pending, purse, tally.was_earlier, source.answers.form
-                )
-                stack.callback(batches.close)
-                self._start_batches(batches, folder, source, journal, pricing, purse, tally)
-            ledger = self.context.accounting.ledger
-            flush = None if ledger is None else ledger.flush
-            # Where earlier failures are asked again, they are failures of this run, if of any.
-            tally.earlier_failed = 0 if options.retry_failed else journal.failed
-            form, tell = source.answers.form, told_in_notebook(options.on_progress)
-            work = Work(source, journal, dispatcher, tally, pending, flush, options.limit, form, tell, batches)
+            work, asker = self._work(source, folder, stack)
             stack.pop_all()
         return Run(work, asker, source, folder, output, replace)
 
-    def _start_batches(
-        self,
-        batches: BatchWork,
-        folder: Path,
-        source: RowsInput,
-        journal: Journal,
-        pricing: Pricing,
-        purse: Purse | None,
-        tally: Tally,
-    ) -> None:
-        """Those that an earlier run has left, and new ones where the plan says so."""
-        terms, wall = self.options.terms, self.context.clock.wall
-        deadline = deadline_at(folder, terms.deadline_s, wall())
-        if terms.are_planned and source.is_replayable:
-            left_s = None if deadline is None else deadline - wall()
-            hand_in(self.context, source, journal, pricing, batches, purse, terms, left_s)
-        if batches.has_batches:
-            batches.start(cancelling_at(deadline, tally, batches.open_rows()))
+    def _work(self, source: RowsInput, folder: Path | None, stack: ExitStack) -> tuple[Work, Asker | SplitAsker]:
+        """What reads and records, and what asks. What is opened for it is closed by the stack until it is whole."""
+        options, form, most = self.options, source.answers.form, self._most()
+        journal = self._journal(folder, source)
+        stack.callback(journal.close)
+        total = check_rows(source, journal, options.limit) if source.is_replayable else source.count()
+        terms, locals_ = self._terms(), LocalTargets(self.context)
+        pricing = Pricing(self.context, form, None if terms.hours is None else locals_)
+        tally = self._tally = Tally(total=total, maybe_paid_twice=journal.maybe_paid_twice, list_usd=pricing.list_usd)
+        # Outside of idle hours this machine is left alone, where hours are stated.
+        at_once = Asker(self.context if terms.hours is None else locals_.at_once, form)
+        purse = _purse(terms, journal)
+        dispatcher = Dispatcher(AdaptiveLimits(most), most, purse=purse)
+
+        def pending(row: Row) -> PendingRow:
+            worst_usd = None if purse is None else pricing.worst_usd(row)
+            return PendingRow(row, at_once.target_of(row), worst_usd=worst_usd)
+
+        batches = None
+        if folder is not None:
+            batches = BatchWork(self.context, folder, journal, pending, purse, tally.was_earlier, form)
+            stack.callback(batches.close)
+        arranging = Arranging(self.context, source, journal, pricing, terms, locals_, purse, tally, most)
+        idle = arranging.arranged(folder, batches)
+        ledger = self.context.accounting.ledger
+        flush = None if ledger is None else ledger.flush
+        # Where earlier failures are asked again, they are failures of this run, if of any.
+        tally.earlier_failed = 0 if options.retry_failed else journal.failed
+        tell = told_in_notebook(options.on_progress)
+        work = Work(source, journal, dispatcher, tally, pending, flush, options.limit, form, tell, batches)
+        if idle is None:
+            return work, at_once
+        dispatcher.limits, dispatcher.shift = idle.limits, idle.shift
+        work.wait_for(idle.shift, idle.pending)
+        return work, idle.asker
+
+    def _terms(self) -> Terms:
+        config = self.context.config
+        # Idle hours are those of the user's time zone, or else of the clock on the wall.
+        zone = self.context.cost_source.calendar.zone if "timezone" in config.model_fields_set else None
+        return self.options.terms(zone)
+
+    def _most(self) -> int:
+        return MOST if self.options.max_concurrency is None else self.options.max_concurrency
 
     def plan(self) -> BulkPlan:
         """What the job would do with the rows that are not done. It blocks, reads all rows, and asks none.
@@ -182,6 +191,7 @@ class JobSetup:
                 param="rows",
             )
         self._require_model(source)
+        terms, locals_ = self._terms(), LocalTargets(self.context)
         folder = None if options.job is None else Path(options.job)
         # Looking at a plan makes no folder.
         is_begun = folder is not None and (folder / "manifest.json").exists()
@@ -189,9 +199,10 @@ class JobSetup:
         with closing(journal):
             check_rows(source, journal, options.limit)
             rows = (row for row in source.rows() if not journal.is_done(row))
-            measure = Pricing(self.context, source.answers.form).measure(rows)
-        terms = options.terms
-        return chosen(self.context, measure, terms, terms.deadline_s, has_folder=True).plan
+            measure = Pricing(self.context, source.answers.form, None if terms.hours is None else locals_).measure(rows)
+        require_local(measure, terms)
+        speeds = Speeds(self.context, locals_, self._most())
+        return chosen(self.context, measure, speeds, terms, terms.deadline_s, has_folder=True).plan
 
     def _journal(self, folder: Path | None, source: RowsInput) -> Journal:
         if folder is None:
@@ -257,7 +268,7 @@ class Run:
     """
 
     work: Work
-    asker: Asker
+    asker: Asker | SplitAsker
     _source: RowsInput
     _folder: Path | None
     _output: Path | None

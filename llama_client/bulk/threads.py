@@ -174,7 +174,9 @@ class ThreadedRun:
         """Waits; False: there are more idle workers than are needed."""
         if seconds < math.inf and not self._work.dispatcher.in_flight and self._sleeping.acquire(blocking=False):
             try:
-                self._clock.sleep(min(seconds, POLL_S))
+                # A sleep of real time ends by nothing but time.
+                is_real = self._clock.monotonic is time.monotonic
+                self._clock.sleep(min(seconds, POLL_S) if is_real else seconds)
             finally:
                 self._sleeping.release()
             return True

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from llama_client.bulk.contracts import Input, Journal
+    from llama_client.bulk.idle.shift import IdleShift
     from llama_client.bulk.planning.venues import BatchWork
     from llama_client.bulk.rows import Row
     from llama_client.structured import AnswerForm
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 BATCH = 64
 """Rows that are read, or recorded, at once."""
+# Rows for idle hours that are read while others are left: these need the room.
+_IDLE_AHEAD = 128
 BUFFERED = 1_024
 """Results that wait for the consumer; with more, no further call is begun."""
 GRACE_S = 30.0
@@ -69,7 +72,11 @@ class Work:
     form: AnswerForm | None = None
     on_progress: Callable[[BulkProgress], object] | None = None
     batches: BatchWork | None = None
+    _shift: IdleShift | None = None
+    _idle_pending: Callable[[Row], PendingRow] | None = None
     _is_at_end: bool = False
+    _is_idle_at_end: bool = True
+    _idle_rows: Iterator[Row] | None = None
     _checks: RowChecks | None = None
     _rows: Iterator[Row] | None = None
     _flush_s: float = FLUSH_S
@@ -80,17 +87,56 @@ class Work:
             # Others were checked as a whole, before.
             self._checks = RowChecks(self.source, self.journal)
 
+    def wait_for(self, shift: IdleShift, pending: Callable[[Row], PendingRow]) -> None:
+        """Some rows wait for idle hours.
+
+        Args:
+            shift: Says which.
+            pending: Makes what the dispatcher takes of one.
+        """
+        self._shift, self._idle_pending, self._is_idle_at_end = shift, pending, False
+
     def read(self, most: int) -> tuple[list[PendingRow], list[Done], bool]:
         """The next rows that are to be asked, what has come of batches, and whether there will be no more of both.
 
         Waits a moment where rows are in batches and in no other place.
         """
         batches = self.batches
-        found, done = ([], []) if batches is None else batches.take(most, POLL_S if self._is_at_end else 0)
+        is_at_end = self._is_at_end and self._is_idle_at_end
+        found, done = ([], []) if batches is None else batches.take(most, POLL_S if is_at_end else 0)
+        if not self._is_idle_at_end:
+            # As many as there is room for beside the others.
+            room = most if self._is_at_end else min(_IDLE_AHEAD - self.dispatcher.idle_ready, most // 2)
+            found += self._read_idle(room - len(found) - len(done))
         if not self._is_at_end and len(found) + len(done) < most:
             more, self._is_at_end = self._read_input(most - len(found) - len(done))
             found += more
-        return found, done, self._is_at_end and (batches is None or batches.is_over)
+        is_at_end = self._is_at_end and self._is_idle_at_end
+        return found, done, is_at_end and (batches is None or batches.is_over)
+
+    def _read_idle(self, most: int) -> list[PendingRow]:
+        """The next rows for idle hours: the input is read a second time for them."""
+        if self._idle_rows is None:
+            self._idle_rows = self.source.rows()
+        found: list[PendingRow] = []
+        while len(found) < most:
+            row = next(self._idle_rows, None)
+            if row is None:
+                self._is_idle_at_end = True
+                break
+            if not self._waits(row):
+                continue
+            if self.journal.is_done(row):
+                self.tally.was_earlier()
+            else:
+                assert self._idle_pending is not None
+                found.append(self._idle_pending(row))
+        return found
+
+    def _waits(self, row: Row) -> bool:
+        """Whether a row is for idle hours, unless an earlier run has done it: the reading for these looks."""
+        is_held = self.batches is not None and self.batches.is_held(row.position)
+        return self._shift is not None and not is_held and self._shift.holds(row)
 
     def _read_input(self, most: int) -> tuple[list[PendingRow], bool]:
         if self._rows is None:
@@ -103,7 +149,7 @@ class Work:
                     require_all(self.source, self.journal, self.tally.rows)
                 return found, True
             self.tally.rows += 1
-            if self.batches is not None and self.batches.is_held(row.position):
+            if (self.batches is not None and self.batches.is_held(row.position)) or self._waits(row):
                 continue
             is_done = self.journal.is_done(row) if self._checks is None else self._checks.is_done(row)
             if is_done:
@@ -129,9 +175,9 @@ class Work:
             usd = usd_of(attempts)
             if isinstance(outcome, LlamaClientError):
                 outcome.attempts = attempts
-                results.append(BulkResult(pending.row, None, without_frames(outcome), usd=usd))
+                results.append(BulkResult(pending.row, None, without_frames(outcome), pending.venue, usd))
             else:
-                results.append(_answered(pending.row, outcome, usd))
+                results.append(_answered(pending, outcome, usd))
         self.journal.record(results)
         results += kept
         self.tally.add(results, calls)
@@ -177,18 +223,19 @@ class Work:
     def close(self) -> None:
         """Ends the reading of the input, leaves the batches to the next run, and closes the journal."""
         self.tally.end()
-        rows, self._rows = self._rows, None
+        readers, self._rows, self._idle_rows = (self._rows, self._idle_rows), None, None
         with ExitStack() as stack:
             stack.callback(self.journal.close)
             if self.batches is not None:
                 stack.callback(self.batches.close)
             if self._checks is not None:
                 stack.callback(self._checks.close)
-            close = getattr(rows, "close", None)
-            if close is not None:
-                # Unless a thread still waits in it for the next row.
-                with suppress(ValueError):
-                    close()
+            for rows in readers:
+                close = getattr(rows, "close", None)
+                if close is not None:
+                    # Unless a thread still waits in it for the next row.
+                    with suppress(ValueError):
+                        close()
 
 
 def parse_again(completion: ChatCompletion, form: AnswerForm) -> None:
@@ -199,8 +246,8 @@ def parse_again(completion: ChatCompletion, form: AnswerForm) -> None:
             choice.message.parsed = parsed
 
 
-def _answered(row: Row, completion: ChatCompletion, usd: Decimal | None) -> BulkResult:
-    return BulkResult(row, completion, None, "cache" if completion.is_cached else "now", usd)
+def _answered(pending: PendingRow, completion: ChatCompletion, usd: Decimal | None) -> BulkResult:
+    return BulkResult(pending.row, completion, None, "cache" if completion.is_cached else pending.venue, usd)
 
 
 def ends_job(error: BaseException) -> bool:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llama_client.bulk.receipt import BulkReceipt
 
 _EXITS = {**EXITS, 1: "a row failed (OUT is written), or the job stopped"}
-_NAMES = {"prompt": "--prompt", "model": "--model", "deadline_s": "--deadline", "venues": "--venue"}
+_NAMES = {"prompt": "--prompt", "model": "--model", "deadline_s": "--deadline", "venues": "--venue", "idle": "--idle"}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -34,7 +34,7 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
     exits=_EXITS,
     sections={
         "Requests": ("prompt", "system", "schema", "model", "temperature", "max_tokens", "seed"),
-        "Money and time": ("max_usd", "deadline", "venue", "dry_run"),
+        "Money and time": ("max_usd", "deadline", "venue", "idle", "dry_run"),
         "The job": ("limit", "max_concurrency", "retry_failed", "replace", "job"),
         "Where calls are made": ("engine", "ray_address", "ray_workers"),
     },
@@ -85,8 +85,13 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 @click.option(
     "--venue",
     multiple=True,
-    type=click.Choice(["now", "batch"]),
-    help="Only this venue; may be given twice. [default: now; with --deadline both]",
+    type=click.Choice(["now", "batch", "idle"]),
+    help="Only this venue; may be given again. [default: now; with --deadline and --idle these, too]",
+)
+@click.option(
+    "--idle",
+    metavar="HOURS",
+    help="When this machine is idle ('22:00-06:00', 'mon-fri 20:00-07:00, weekends'): a model on it answers rows then.",
 )
 @click.option("--retry-failed", is_flag=True, help="Ask the rows that failed in an earlier run again.")
 @click.option("--replace", is_flag=True, help="Replace OUT where it is a file that this job did not write.")
@@ -121,6 +126,7 @@ def command(
     max_usd: str | None,
     deadline: str | None,
     venue: tuple[str, ...],
+    idle: str | None,
     retry_failed: bool,
     replace: bool,
     job: str | None,
@@ -163,6 +169,7 @@ def command(
         "max_usd": max_usd,
         "deadline_s": _seconds_of(deadline),
         "venues": venue or None,
+        "idle": idle,
         "job": job or f"{output}.job",
         "engine": engine,
         "ray_address": ray_address,

@@ -22,6 +22,7 @@ from llama_client.costs.ledger import (
     UNPRICED_PROVIDER,
     UNPRICED_TARGET,
 )
+from llama_client.costs.measured import MeasuredRate, measured_rate
 from llama_client.costs.money import CALENDAR_WINDOWS, from_pico
 from llama_client.types.report import (
     BENCH_TAG,
@@ -145,6 +146,9 @@ class Reports:
         report = _report(hours, _sums_of_labels(connection, where)) if hours else TrafficReport()
         lost = unrecorded_calls(connection, since)
         return report.model_copy(update={"unrecorded_calls": lost, "older_calls": older_calls})
+
+    def measured(self, target: str) -> MeasuredRate | None:
+        return measured_rate(self._connection, target, self._now)
 
     def _days(self, since: float | None) -> Iterable[tuple[date, int, int]]:
         """The days with rows. The others are skipped: a wrong clock may have written a row far from all others."""

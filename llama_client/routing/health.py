@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from llama_client.routing.request_size import RequestSize
 
 _KINDS = ("requests", "tokens")
+# The windows of providers' rate limits, in seconds.
+_WINDOWS_S = (1.0, 60.0, 3600.0, 86_400.0)
+# How closely a window that is computed has to be one of them.
+_SAME_WINDOW = 0.25
 # A longer `Retry-After` (until tomorrow, or for ever) counts as this.
 _LONGEST_S = 3600.0
 # A measurement this old counts half: the speed of providers changes within minutes.
@@ -48,6 +52,8 @@ class RateLimits:
     are_known: bool = False
     _left: dict[str, float] = field(default_factory=dict)
     _resets_at: dict[str, float] = field(default_factory=dict)
+    # As the headers had it: what is permitted, what was left of it, and until when it is all there again.
+    _told: dict[str, tuple[float | None, float, float]] = field(default_factory=dict)
 
     def block(self, seconds: float, now: float) -> None:
         self.blocked_until = max(self.blocked_until, now + min(seconds, _LONGEST_S))
@@ -64,6 +70,7 @@ class RateLimits:
             if left is not None and reset_s is not None:
                 self._resets_at[kind] = now + reset_s
                 self._left[kind] = left
+                self._told[kind] = limit.get("limit"), left, reset_s
                 self.are_known = True
 
     def charge(self, size: RequestSize) -> None:
@@ -83,6 +90,22 @@ class RateLimits:
         if kind not in self._left or self._resets_at[kind] <= now:
             return None
         return max(int(self._left[kind]), 0)
+
+    def permitted_per_s(self, kind: str) -> float | None:
+        """How many requests or tokens a second are permitted in the long run; None: unknown.
+
+        Some providers fill a limit continuously, and tell when all of it is there again; others begin a new window at
+        that time. Which one it is shows in the window that the first would mean.
+        """
+        limit, left, reset_s = self._told.get(kind, (None, 0.0, 0.0))
+        if not limit or reset_s > _WINDOWS_S[-1]:
+            return None
+        if left < limit and reset_s > 0:
+            window_s = reset_s * limit / (limit - left)
+            filled = next((each for each in _WINDOWS_S if abs(window_s / each - 1) <= _SAME_WINDOW), None)
+            if filled is not None:
+                return limit / filled
+        return limit / next(each for each in _WINDOWS_S if reset_s <= each)
 
     def _lacks(self, kind: str, needed: float, now: float) -> bool:
         return kind in self._left and self._left[kind] < needed and self._resets_at[kind] > now

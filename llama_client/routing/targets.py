@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
@@ -96,6 +96,27 @@ class TargetResolver:
         if len(self._known) < _MAX_KNOWN:
             self._known[name] = found
         return found
+
+
+class SomeTargets(TargetResolver):
+    """The same models, with a part of their targets.
+
+    Args:
+        whole: Finds all of them.
+        kept: Picks from all targets of a call; none that it leaves out is asked.
+    """
+
+    def __init__(self, whole: TargetResolver, kept: Callable[[Sequence[Target]], Sequence[Target]]) -> None:
+        super().__init__(whole._providers, whole._store, whole._routes, only_provider=whole.only_provider)
+        self._kept = kept
+
+    def choices(self, model: object) -> list[TargetList]:
+        found = super().choices(model)
+        names = {target.name for target in self._kept([target for choice in found for target in choice.targets])}
+        some = [
+            choice._replace(targets=[target for target in choice.targets if target.name in names]) for choice in found
+        ]
+        return [choice for choice in some if choice.targets]
 
 
 def ollama_to_ask(config: Config, providers: Providers) -> str | None:

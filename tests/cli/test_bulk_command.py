@@ -130,6 +130,21 @@ def test_a_dry_run_asks_nothing_and_prices_each_venue(model: Desk) -> None:
     assert not Path("out.jsonl.job").exists()
 
 
+def test_a_dry_run_prices_idle_hours_too(model: Desk) -> None:
+    dry = ("bulk", "in.jsonl", "out.jsonl", "--dry-run", "--idle", "mon-fri 22:00-06:00, weekends", "--json")
+    told = run(*dry, "--venue", "idle", "--venue", "now", "--deadline", "7d").document
+    assert (told["idle_rows"], model.server.requests) == (6, [])
+    [idle] = [quote for quote in told["quotes"] if quote["venue"] == "idle"]
+    # The server is one on loopback, and its price is known; how fast it is not.
+    assert (idle["target"], idle["is_possible"], idle["ends_in_s"]) == ("desk/m", True, None)
+    wrong = run("bulk", "in.jsonl", "out.jsonl", "--idle", "22-06")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "--idle: '22-06' is no window: write '22:00-06:00'" in wrong.err
+    assert (
+        "needs the hours in which this machine is idle" in run("bulk", "in.jsonl", "out.jsonl", "--venue", "idle").err
+    )
+
+
 def test_a_dry_run_of_a_job_that_was_begun_is_about_the_rest(model: Desk) -> None:
     model.refuses = "ticket 3"
     run("bulk", "in.jsonl", "out.jsonl")

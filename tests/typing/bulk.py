@@ -54,6 +54,7 @@ def jobs(client: LlamaClient, questions: Iterator[str]) -> None:
     client.bulk([{"text": "Late again"}], schema={"type": "object"}, on_progress=told, model=["chat", "ollama/qwen:7b"])
     client.bulk(["Late again"], max_usd=Decimal("0.5"), deadline_s=6 * 3600, venues=["now", "batch"])
     client.bulk(["Late again"], max_usd="0.5", venues=["batch"])
+    client.bulk(["Late again"], idle="22:00-06:00", venues=["now", "idle"])
     job = client.bulk(pandas.DataFrame({"text": ["Late again"]}))
     plans(job.plan())
     assert_type(job.frame(), Any)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from llama_client.bulk.batches.api import RemoteBatch, RemoteFile
+from llama_client.bulk.batches.ending import clean, fetch, settle
 from llama_client.bulk.batches.parts import Part, State
 from llama_client.bulk.batches.patience import (
-    GONE,
     MOST_TRIES,
     GivenUpError,
     asked,
@@ -27,11 +27,8 @@ from llama_client.bulk.batches.steps import (
     Cancel,
     Collect,
     Create,
-    Delete,
-    Download,
     FindBatches,
     FindFiles,
-    Forget,
     Hold,
     Reserve,
     Retrieve,
@@ -41,9 +38,8 @@ from llama_client.bulk.batches.steps import (
     Steps,
     Upload,
     Wait,
-    Which,
 )
-from llama_client.errors import BudgetExceededError, LlamaClientError, ProviderError
+from llama_client.errors import BudgetExceededError, LlamaClientError
 
 # Small batches take minutes, large ones hours.
 _FIRST_POLL_S, _LONGEST_POLL_S, _POLL_GROWTH = 5.0, 300.0, 1.5
@@ -79,7 +75,7 @@ def plan(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool]) 
         if part.state is State.CREATED:
             yield from _poll(part, now, is_unwanted)
         if part.state is State.ENDED:
-            yield from _fetch(part)
+            yield from fetch(part)
     except GivenUpError as given_up:
         part.why = given_up.why
         if part.state is not State.ENDED:
@@ -89,8 +85,8 @@ def plan(part: Part, now: Callable[[], float], is_unwanted: Callable[[], bool]) 
         part.state = State.COLLECTED
         yield Save()
     if part.state is State.COLLECTED:
-        yield from _settle(part)
-    yield from _clean(part)
+        yield from settle(part)
+    yield from clean(part)
 
 
 def _reserve(part: Part, is_unwanted: Callable[[], bool]) -> Steps:
@@ -242,65 +238,4 @@ def _ended(part: Part, batch: RemoteBatch) -> Steps:
     elif batch.answered and not batch.output_file_id:
         part.why, part.status = "its batch has no file of answers", "unknown"
     part.state = State.ENDED
-    yield Save()
-
-
-def _fetch(part: Part) -> Steps:
-    wanted: list[tuple[Which, str | None]] = [("answers", part.output_file_id), ("errors", part.error_file_id)]
-    for which, file_id in wanted:
-        if file_id is None:
-            continue
-        for tried in range(MOST_TRIES):
-            outcome = yield Download(which, file_id)
-            if not isinstance(outcome, LlamaClientError):
-                break
-            if isinstance(outcome, ProviderError) and outcome.http_status in GONE:
-                part.why = f"the file of its {which} is gone"
-                # What was answered was paid for, whatever it was.
-                part.status = "unknown" if which == "answers" else part.status
-                break
-            require_not_fatal(outcome)
-            if not may_retry(outcome) or tried == MOST_TRIES - 1:
-                # Paid for, and there: given up for now, and not for good.
-                raise outcome
-            yield Wait(wait_after_s(tried, outcome))
-
-
-def _settle(part: Part) -> Steps:
-    if part.hold is not None:
-        if part.batch_id is None and part.status != "unknown":
-            yield Settle("nothing")
-        else:
-            yield Settle("told" if part.usd is not None and part.status != "unknown" else "most")
-    part.undeleted = [
-        each for each in (part.file_id, part.output_file_id, part.error_file_id, *part.undeleted) if each is not None
-    ]
-    part.state = State.DONE
-    yield Save()
-
-
-def _clean(part: Part) -> Steps:
-    yield Forget()
-    for batch_id in tuple(part.others):
-        try:
-            other: RemoteBatch = yield from asked(Retrieve(batch_id))
-        except GivenUpError:
-            part.others.remove(batch_id)
-            continue
-        except ProviderError:
-            continue
-        if other.status != "running":
-            part.others.remove(batch_id)
-            part.undeleted += [each for each in (other.output_file_id, other.error_file_id) if each is not None]
-    if not part.undeleted:
-        yield Save()
-        return
-    left = []
-    for file_id in part.undeleted:
-        try:
-            yield from asked(Delete(file_id))
-        except (GivenUpError, ProviderError):
-            # Nothing is owed any more, so no error ends the job. The next run tries again.
-            left.append(file_id)
-    part.undeleted = left
     yield Save()

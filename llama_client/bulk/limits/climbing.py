@@ -150,7 +150,7 @@ class Climb:
 
     def _note(self, sample: Sample) -> None:
         rate, error = sample.rate, max(sample.error, 1e-3)
-        if self._rate is not None and abs(rate / self._rate - 1) < 2 * (error + self._error):
+        if self._rate is not None and abs(rate / max(self._rate, 1e-9) - 1) < 2 * (error + self._error):
             weight, before = error**-2, max(self._error, 1e-3) ** -2
             # It may change slowly: what was before counts no more than what is now.
             before = min(before, weight)

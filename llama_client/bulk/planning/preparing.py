@@ -9,14 +9,17 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llama_client.bulk.batches.limits import LIMITS, BatchLimits
-from llama_client.bulk.planning.planner import ASSUMED_ROWS_PER_S, Choice, choose, rescue_s
+from llama_client.bulk.planning.planner import Choice, choose, rescue_s
+from llama_client.bulk.planning.quoting import Setting
 from llama_client.costs.money import added
 from llama_client.errors import JobError
 
 if TYPE_CHECKING:
     from llama_client.bulk.contracts import Input, Journal
-    from llama_client.bulk.planning.pricing import Measure, Pricing
+    from llama_client.bulk.planning.measure import Measure
+    from llama_client.bulk.planning.pricing import Pricing
     from llama_client.bulk.planning.purse import Purse
+    from llama_client.bulk.planning.speeds import Speeds
     from llama_client.bulk.planning.terms import Terms
     from llama_client.bulk.planning.venues import BatchWork
     from llama_client.bulk.receipt import Tally
@@ -28,7 +31,7 @@ _LONGEST_WINDOW_S = 86_400.0
 
 
 def chosen(
-    context: CallContext, measure: Measure, terms: Terms, deadline_s: float | None, *, has_folder: bool
+    context: CallContext, measure: Measure, speeds: Speeds, terms: Terms, deadline_s: float | None, *, has_folder: bool
 ) -> Choice:
     """The choice for rows that were measured."""
     limits: dict[str, BatchLimits] = {}
@@ -37,31 +40,52 @@ def chosen(
             limit = LIMITS.get(context.providers.kind(target.provider_name))
             if limit is not None:
                 limits[target.name] = limit
-    return choose(measure, limits, deadline_s=deadline_s, venues=terms.permitted, has_folder=has_folder)
+    row_times = {key: found for key, group in measure.groups.items() if (found := speeds.idle(group)) is not None}
+    setting = Setting(
+        limits,
+        terms.permitted,
+        deadline_s,
+        has_folder,
+        terms.hours,
+        context.clock.wall(),
+        {key: speeds.at_once(group) for key, group in measure.groups.items()},
+        row_times,
+    )
+    return choose(measure, setting)
 
 
 def hand_in(
-    context: CallContext,
-    source: Input,
-    journal: Journal,
+    choice: Choice,
+    left: Callable[[], Iterator[Row]],
+    waits: Callable[[Row], bool],
     pricing: Pricing,
     batches: BatchWork,
     purse: Purse | None,
-    terms: Terms,
     deadline_s: float | None,
 ) -> None:
-    """Plans what is left of a job, says so in the log, and writes the files of its batches."""
+    """Writes the files of the batches that were chosen.
 
-    def left() -> Iterator[Row]:
-        return (row for row in source.rows() if not (journal.is_done(row) or batches.holds(row)))
-
-    choice = chosen(context, pricing.measure(left()), terms, deadline_s, has_folder=True)
-    logger.info("%s", choice.plan.explanation)
+    Args:
+        choice: What was chosen.
+        left: Reads the rows that are not done.
+        waits: Whether a row is for idle hours.
+        pricing: Prices rows.
+        batches: Takes them.
+        purse: The money of the job; None: no limit.
+        deadline_s: In how many seconds the job should be done; None: no matter.
+    """
     window_s = _LONGEST_WINDOW_S if deadline_s is None else deadline_s
     for target in dict.fromkeys(choice.targets.values()):
         room = None if purse is None else added(purse.left_usd, -batches.worst_open_usd())
-        rows = (row for row in left() if choice.targets.get(pricing.targets_of(row)) == target)
+        rows = (row for row in left() if choice.targets.get(pricing.targets_of(row)) == target and not waits(row))
         batches.add(target, _affordable(rows, pricing, target, room), window_s=window_s)
+
+
+def rows_left(source: Input, journal: Journal, batches: BatchWork | None) -> Iterator[Row]:
+    """The rows that are neither done nor in a batch."""
+    for row in source.rows():
+        if not (journal.is_done(row) or (batches is not None and batches.holds(row))):
+            yield row
 
 
 def _affordable(rows: Iterator[Row], pricing: Pricing, target: str, room: Decimal | None) -> Iterator[Row]:
@@ -75,13 +99,20 @@ def _affordable(rows: Iterator[Row], pricing: Pricing, target: str, room: Decima
         yield row
 
 
-def cancelling_at(deadline: float | None, tally: Tally, rows: int) -> Callable[[], float]:
-    """When late batches are cancelled, in Unix time, by the rate that is measured by then."""
+def cancelling_at(deadline: float | None, tally: Tally, rows: int, rows_per_s: float) -> Callable[[], float]:
+    """When late batches are cancelled, in Unix time, by the rate that is measured by then.
+
+    Args:
+        deadline: In Unix time; None: there is none.
+        tally: Has measured.
+        rows: How many are in batches.
+        rows_per_s: The rate that was expected.
+    """
 
     def at() -> float:
         if deadline is None:
             return math.inf
-        return deadline - rescue_s(rows, tally.rate_at_once() or ASSUMED_ROWS_PER_S)
+        return deadline - rescue_s(rows, tally.rate_at_once() or rows_per_s)
 
     return at
 

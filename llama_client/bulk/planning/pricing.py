@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from llama_client.bulk.batches.official import has_batches
 from llama_client.bulk.batches.requests import TIER
+from llama_client.bulk.pending import usd_of
+from llama_client.bulk.planning.measure import Group, Measure, Sums, sum_of
 from llama_client.costs.bills import cost_of_tokens, counted
-from llama_client.costs.money import added
 from llama_client.costs.prices import HourPrice
 from llama_client.errors import LlamaClientError
 from llama_client.providers.http.provider import HttpProvider
 from llama_client.routing.billing import longest_answer, most_prompt_tokens, worst_case
 
 if TYPE_CHECKING:
+    from llama_client.bulk.idle.targets import LocalTargets
     from llama_client.bulk.results import BulkResult
     from llama_client.bulk.rows import Row
     from llama_client.chat import CallContext
@@ -24,58 +25,12 @@ if TYPE_CHECKING:
     from llama_client.routing.candidate import Candidate
     from llama_client.routing.targets import Target
     from llama_client.structured import AnswerForm
+    from llama_client.types.completion import ChatCompletion, Usage
 
 # What a line of a batch file has around the text of its request.
 _AROUND_BYTES = 400
 # Groups of targets that are told apart; rows of a job name a few.
 _MAX_GROUPS = 1_000
-
-
-@dataclass(slots=True)
-class Sums:
-    """Of many rows. Amounts are in US dollars; None: unknown."""
-
-    rows: int = 0
-    size_bytes: int = 0
-    usd: Decimal | None = Decimal(0)
-    most_usd: Decimal | None = Decimal(0)
-
-    def add(self, usd: Decimal | None, most_usd: Decimal | None, size_bytes: int = 0) -> None:
-        self.rows += 1
-        self.size_bytes += size_bytes
-        self.usd = sum_of(self.usd, usd)
-        self.most_usd = sum_of(self.most_usd, most_usd)
-
-
-@dataclass(slots=True)
-class Group:
-    """The rows that may be answered by the same targets.
-
-    Attributes:
-        targets: In the order in which the router tries them.
-        now: All of its rows, through the router.
-        batches: Those that a batch may hold, by target.
-        refusals: Why targets get none, by target.
-    """
-
-    targets: tuple[Target, ...]
-    now: Sums = field(default_factory=Sums)
-    batches: dict[str, Sums] = field(default_factory=dict)
-    refusals: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return ", ".join(target.name for target in self.targets)
-
-
-@dataclass(slots=True)
-class Measure:
-    """All rows of a job, in memory that does not grow with their number."""
-
-    groups: dict[tuple[str, ...], Group] = field(default_factory=dict)
-    rows: int = 0
-    input_tokens: float = 0.0
-    output_tokens: float = 0.0
 
 
 class Pricing:
@@ -84,11 +39,13 @@ class Pricing:
     Args:
         context: The client's.
         form: What answers are parsed to; None: they stay text.
+        locals_: Tells the targets of this machine, where rows may wait for its idle hours; None: none may.
     """
 
-    def __init__(self, context: CallContext, form: AnswerForm | None) -> None:
+    def __init__(self, context: CallContext, form: AnswerForm | None, locals_: LocalTargets | None = None) -> None:
         self._context = context
         self._has_form = form is not None
+        self._locals = locals_
 
     def worst_usd(self, row: Row) -> Decimal | None:
         """The most that one try of a row costs, now: at each of its targets, once; None: unknown."""
@@ -97,11 +54,21 @@ class Pricing:
         except LlamaClientError:
             # It fails before anything is sent.
             return Decimal(0)
+        return self._most_now(self._at_once(candidates))
+
+    def idle_worst_usd(self, row: Row, target: str) -> Decimal | None:
+        """The same in idle hours, at a target of this machine."""
+        try:
+            candidates = [each for each in self._candidates(row) if each.target.name == target]
+        except LlamaClientError:
+            return Decimal(0)
         return self._most_now(candidates)
 
     def list_usd(self, result: BulkResult) -> Decimal | None:
         """What a result would have cost at once, asked anew; None: unknown."""
         completion = result.completion
+        if completion is not None and result.venue == "idle" and self._locals is not None:
+            return self._elsewhere_usd(result.row, completion, self._locals)
         if completion is None or result.venue != "batch":
             saved = None if completion is None or not completion.is_cached else _saved(completion.attempts)
             return result.usd if saved is None else sum_of(result.usd, saved)
@@ -110,10 +77,18 @@ class Pricing:
         price = self._context.accounting.prices.price(
             provider, model, self._context.clock.wall(), is_free=target is not None and target.is_free
         )
-        usage = completion.usage
-        if isinstance(price, HourPrice) or usage.prompt_tokens is None or usage.completion_tokens is None:
+        return _cost(price, completion.usage)
+
+    def _elsewhere_usd(self, row: Row, completion: ChatCompletion, locals_: LocalTargets) -> Decimal | None:
+        """What an answer of this machine would have cost at the target that is asked at once."""
+        try:
+            candidate = self._first(self._at_once(self._candidates(row)))
+        except LlamaClientError:
             return None
-        return cost_of_tokens(price, counted(usage, lambda: (0.0, 0.0))).usd
+        if locals_.is_local(candidate.target):
+            # There is no other.
+            return usd_of(completion.attempts)
+        return _cost(self._price(candidate.target, candidate.request.service_tier), completion.usage)
 
     def measure(self, rows: Iterable[Row]) -> Measure:
         """Adds up rows, in one pass."""
@@ -128,13 +103,13 @@ class Pricing:
             key = _key(candidates)
             group = found.groups.get(key)
             if group is None:
-                group = Group(tuple(each.target for each in candidates))
+                at_once = self._at_once(candidates)
+                group = Group(tuple(each.target for each in candidates), tuple(each.target for each in at_once))
                 if len(found.groups) < _MAX_GROUPS:
                     found.groups[key] = group
             self._add(group, candidates)
-            first = candidates[0]
-            found.input_tokens += first.size.input_tokens
-            found.output_tokens += first.size.output_tokens(first.health.usual_output_tokens)
+            found.input_tokens += candidates[0].size.input_tokens
+            found.output_tokens += _output_tokens(candidates[0])
         return found
 
     def targets_of(self, row: Row) -> tuple[str, ...]:
@@ -155,9 +130,11 @@ class Pricing:
         return None
 
     def _add(self, group: Group, candidates: list[Candidate]) -> None:
-        may_drop = self._context.config.routing.drop_unsupported
-        first = next((each for each in candidates if each.is_supported(may_drop=may_drop)), candidates[0])
-        group.now.add(self._expected(first, None), self._most_now(candidates))
+        at_once = self._at_once(candidates)
+        group.now.add(self._expected(self._first(at_once), None), self._most_now(at_once))
+        group.input_tokens += candidates[0].size.input_tokens
+        group.output_tokens += _output_tokens(candidates[0])
+        self._add_idle(group, candidates)
         for candidate in candidates:
             name = candidate.target.name
             why = self._why_no_batch(candidate)
@@ -168,10 +145,39 @@ class Pricing:
             most = self._most(candidate, [self._price(candidate.target, TIER)])
             group.batches.setdefault(name, Sums()).add(self._expected(candidate, TIER), most, size)
 
+    def _add_idle(self, group: Group, candidates: list[Candidate]) -> None:
+        if self._locals is None:
+            return
+        may_drop = self._context.config.routing.drop_unsupported
+        local = self._locals.local([each.target for each in candidates])
+        able = [each for each in candidates if each.target in local and each.is_supported(may_drop=may_drop)]
+        if not able:
+            return
+        first = able[0]
+        group.local = group.local or first.target
+        price = self._price(first.target, first.request.service_tier)
+        usd = self._expected(first, None)
+        if isinstance(price, HourPrice):
+            group.usd_per_hour, usd = price.usd_per_hour, Decimal(0)
+        group.idle.add(usd, self._most_now([first]))
+
+    def _at_once(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Those that are asked at once: this machine is left alone where others can be asked."""
+        if self._locals is None:
+            return candidates
+        kept = self._locals.asked_at_once([each.target for each in candidates])
+        return [each for each in candidates if each.target in kept]
+
+    def _first(self, candidates: list[Candidate]) -> Candidate:
+        may_drop = self._context.config.routing.drop_unsupported
+        return next((each for each in candidates if each.is_supported(may_drop=may_drop)), candidates[0])
+
     def _why_no_batch(self, candidate: Candidate) -> str | None:
         target = candidate.target
         if not isinstance(target.provider, HttpProvider):
             return "it runs on this machine, and has no batch API"
+        if self._locals is not None and self._locals.is_local(target):
+            return "it runs on this machine, which is left alone outside its idle hours"
         kind = self._context.providers.kind(target.provider_name)
         if not has_batches(kind):
             return f"no batch API of {kind} is known"
@@ -239,11 +245,17 @@ class Pricing:
 
 def _key(candidates: Iterable[Candidate]) -> tuple[str, ...]:
     """The same for all rows of a route: the order of its targets may change with prices and rate limits."""
-    return tuple(sorted(each.target.name for each in candidates))
+    return tuple(sorted({each.target.name for each in candidates}))
 
 
-def sum_of(one: Decimal | None, other: Decimal | None) -> Decimal | None:
-    return None if one is None or other is None else added(one, other)
+def _output_tokens(candidate: Candidate) -> float:
+    return candidate.size.output_tokens(candidate.health.usual_output_tokens)
+
+
+def _cost(price: Price | None, usage: Usage) -> Decimal | None:
+    if isinstance(price, HourPrice) or usage.prompt_tokens is None or usage.completion_tokens is None:
+        return None
+    return cost_of_tokens(price, counted(usage, lambda: (0.0, 0.0))).usd
 
 
 def _saved(attempts: Iterable[Any]) -> Decimal | None:

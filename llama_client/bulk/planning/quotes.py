@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-PlannedVenue = Literal["now", "batch"]
+PlannedVenue = Literal["now", "batch", "idle"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,9 +14,9 @@ class VenueQuote:
     """One way of answering rows. Amounts are in US dollars; None: unknown.
 
     Attributes:
-        venue: `now`: at once, through the router; `batch`: a provider's batch API.
+        venue: `now`: at once, through the router; `batch`: a provider's batch API; `idle`: this machine, in idle hours.
         target: Whose: `provider/model`, or all that the router may try.
-        rows: How many rows it takes.
+        rows: How many rows it takes; of idle hours, how many they answer before the deadline.
         is_possible: Whether it can be chosen.
         why: Why not, or what the figures rest on.
         usd: What is expected.
@@ -49,6 +49,7 @@ class BulkPlan:
         deadline_s: In how many seconds the job should be done; None: no matter.
         venue: Where most rows go.
         batch_rows: How many rows are handed in as batches.
+        idle_rows: How many rows wait for idle hours.
         rescued_rows: How many of these are expected to be asked at once in the end, as their batch is late.
         usd: What is expected.
         most_usd: The most, with one billed call for each row and target.
@@ -62,6 +63,7 @@ class BulkPlan:
     deadline_s: float | None
     venue: PlannedVenue
     batch_rows: int
+    idle_rows: int
     rescued_rows: int
     usd: Decimal | None
     most_usd: Decimal | None

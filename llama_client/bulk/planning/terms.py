@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import tzinfo
 from decimal import Decimal, InvalidOperation
 
+from llama_client.bulk.idle.hours import IdleHours
 from llama_client.errors import InvalidRequestError
 from llama_client.validation import nearest
 
-VENUES = ("now", "batch")
+VENUES = ("now", "batch", "idle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,29 +22,50 @@ class Terms:
         max_usd: The most, over all runs of the job; None: no limit.
         deadline_s: In how many seconds it should be done; None: no matter.
         venues: Those that are permitted; None: all.
+        hours: When this machine is idle; None: never.
     """
 
     max_usd: Decimal | None = None
     deadline_s: float | None = None
     venues: Collection[str] | None = None
+    hours: IdleHours | None = None
 
     @property
     def are_planned(self) -> bool:
         """Whether anything but asking at once is in question."""
-        return self.deadline_s is not None or self.venues is not None
+        return self.deadline_s is not None or self.venues is not None or self.hours is not None
 
     @property
     def permitted(self) -> Collection[str]:
-        return VENUES if self.venues is None else self.venues
+        venues = VENUES if self.venues is None else self.venues
+        return venues if self.hours is not None else [each for each in venues if each != "idle"]
 
 
-def checked_terms(max_usd: object, deadline_s: object, venues: object) -> Terms:
+def checked_terms(
+    max_usd: object, deadline_s: object, venues: object, idle: object = None, zone: tzinfo | None = None
+) -> Terms:
     """The arguments of `bulk`.
+
+    Args:
+        max_usd: The most that the job may cost.
+        deadline_s: In how many seconds it should be done.
+        venues: Those that are permitted.
+        idle: The idle hours of this machine, in words.
+        zone: Their time zone; None: that of the machine.
 
     Raises:
         InvalidRequestError: One of them is wrong.
     """
-    return Terms(_checked_usd(max_usd), _checked_seconds(deadline_s), _checked_venues(venues))
+    hours = None if idle is None else IdleHours.of(idle, zone)
+    terms = Terms(_checked_usd(max_usd), _checked_seconds(deadline_s), _checked_venues(venues), hours)
+    if terms.venues is not None and ("idle" in terms.venues) != (hours is not None):
+        if hours is None:
+            raise InvalidRequestError(
+                "venues: 'idle' needs the hours in which this machine is idle: give idle='22:00-06:00' too",
+                param="venues",
+            )
+        raise InvalidRequestError("idle: venues leaves 'idle' out; add it there, or leave out idle", param="idle")
+    return terms
 
 
 def _checked_usd(value: object) -> Decimal | None:
