@@ -99,6 +99,8 @@ class BulkProgress:
         seconds: Since this run began.
         expected_usd: What this run is going to cost, by its rows so far; None: too early to say, or a part is unknown.
         left_s: How long it is going to take from now, at the present rate; None: too early to say.
+        waits_for: The target, or those of a route, that the job waits for, as there is no connection; None: for none.
+        unreached_s: How long there has been no connection to it; None: there is.
     """
 
     done: int
@@ -110,6 +112,8 @@ class BulkProgress:
     seconds: float
     expected_usd: Decimal | None = None
     left_s: float | None = None
+    waits_for: str | None = None
+    unreached_s: float | None = None
 
 
 @dataclass(slots=True, eq=False)

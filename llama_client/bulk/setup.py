@@ -114,7 +114,7 @@ class JobSetup:
             asker = Asker(self.context, source.answers.form)
             most = MOST if options.max_concurrency is None else options.max_concurrency
             purse = _purse(options.terms, journal)
-            dispatcher = Dispatcher(AdaptiveLimits(most), most, purse=purse)
+            dispatcher = Dispatcher(AdaptiveLimits(most), most, purse=purse, is_lasting=journal.is_lasting)
 
             def pending(row: Row) -> PendingRow:
                 worst_usd = None if purse is None else pricing.worst_usd(row)
