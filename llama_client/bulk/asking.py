@@ -50,7 +50,7 @@ class Asker:
         A route has one limit, not one for each target: while its first target is rate limited the router asks the next,
         and the limit holds rows back only if all of them refuse.
         """
-        model = row.params.get("model") or self._context.model or self._context.config.default_model
+        model = model_of(row.params.get("model"), self._context)
         key = model if isinstance(model, str | None) else tuple(model)
         known = self._targets.get(key)
         if known is None:
@@ -67,6 +67,12 @@ class Asker:
         except LlamaClientError:
             # The call itself will say what is wrong.
             return str(model)
+
+
+def model_of(given: Any, context: CallContext) -> Any:
+    """What a row asks, where it names `given`; an empty name is none of the defaults."""
+    known = (given, context.model, context.config.default_model)
+    return next((each for each in known if each is not None), None)
 
 
 class PendingCall:

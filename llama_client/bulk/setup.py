@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_client.bulk.asking import Asker
+from llama_client.bulk.asking import Asker, model_of
 from llama_client.bulk.checks import check_rows
 from llama_client.bulk.dispatcher import Dispatcher
 from llama_client.bulk.inputs.opening import open_input
@@ -215,12 +215,13 @@ class JobSetup:
 
     def _require_model(self, source: RowsInput) -> None:
         """An unknown model would be the failure of each row."""
-        model = self._model()
-        if model is not None and not source.is_batch:
-            self.context.resolver.choices(model)
+        in_params = (self.options.params or {}).get("model")
+        for model in (self.options.model, in_params, self.context.model, None if source.is_batch else self._model()):
+            if model is not None:
+                self.context.resolver.choices(model)
 
     def _model(self) -> str | Sequence[str] | None:
-        return self.options.model or self.context.model or self.context.config.default_model
+        return model_of(self.options.model, self.context)
 
     def _determining(self, source: RowsInput) -> JobOptions:
         options, form = self.options, source.answers.form

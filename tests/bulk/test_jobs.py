@@ -16,6 +16,7 @@ from llama_client import (
     AuthenticationError,
     BadRequestError,
     BudgetExceededError,
+    InvalidRequestError,
     JobError,
     LlamaClient,
     RateLimitError,
@@ -237,3 +238,27 @@ def test_a_file_of_somebody_elses_is_left_alone(fake: FakeProvider, mode: str, t
     assert (tmp_path / "out.jsonl").read_text() == "precious"
     assert fake.requests == []
     assert not (tmp_path / "out.jsonl.job").exists()
+
+
+_BATCH_ROW = {"custom_id": "a", "body": {"messages": [{"role": "user", "content": "Hi"}]}}
+
+
+@both
+@pytest.mark.parametrize("row", ["Hi", _BATCH_ROW], ids=["prompt", "batch-line"])
+@pytest.mark.parametrize("model", ["", [], [""], 5], ids=["empty", "no-names", "empty-name", "number"])
+@pytest.mark.parametrize("way", ["argument", "params", "view"])
+def test_a_model_that_is_no_name_is_told_and_nothing_is_asked(
+    fake: FakeProvider, mode: str, row: Any, model: Any, way: str
+) -> None:
+    options = {"model": model} if way == "argument" else {"params": {"model": model}} if way == "params" else {}
+    if way != "view":
+        with pytest.raises(InvalidRequestError, match="model: must be 'provider/model-id'") as raised:
+            results(mode, fake.config(), [row], **options)
+    else:
+        with (
+            LlamaClient(fake.config()) as client,
+            pytest.raises(InvalidRequestError, match="model: must be 'provider/model-id'") as raised,
+        ):
+            list(client.with_options(model=model).bulk([row]))
+    assert raised.value.param == "model"
+    assert fake.requests == []
