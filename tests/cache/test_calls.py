@@ -125,6 +125,22 @@ def test_a_call_that_is_not_in_the_cache_is_checked_once(config: Config, is_asyn
     assert len(fake.requests) == 2
 
 
+@pytest.mark.parametrize("local_only", [False, True], ids=["short way", "long way"])
+def test_a_warning_about_the_request_is_kept_with_the_answer(config: Config, local_only: bool) -> None:
+    groq = {"groq": {"base_url": "http://127.0.0.1:9/v1", "api_key": "k"}}
+    config = {**config, "default_model": "groq/m", "providers": groq}
+    asked: Any = {"messages": [{"role": "user", "content": "a"}], "frequency_penalty": 0.5}
+    replies = []
+    with FakeProvider() as fake:
+        fake.says("x")
+        for _ in range(2):
+            # The second client finds it in the database.
+            with LlamaClient(config, local_only=local_only) as client:
+                replies += [client.chat.completions.create(**asked) for _ in range(2)]
+    assert [each.is_cached for each in replies] == [False, True, True, True]
+    assert [each.warnings for each in replies] == [["groq accepts frequency_penalty and does not apply it yet"]] * 4
+
+
 def test_hits_are_reported_by_day_too(config: Config) -> None:
     with FakeProvider() as fake, LlamaClient(config) as client:
         fake.always("x")
