@@ -413,7 +413,9 @@ class APIConnectionError(ProviderError):
     retryable_by_default = True
     blames_target = True
 
-    def __init__(self, message: str = "", *, is_unreached: bool = False, **fields: Unpack[_ProviderErrorFields]) -> None:
+    def __init__(
+        self, message: str = "", *, is_unreached: bool = False, **fields: Unpack[_ProviderErrorFields]
+    ) -> None:
         super().__init__(message, **fields)
         self.is_unreached = is_unreached
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llama_client.errors import JobError, LlamaClientError
@@ -69,8 +69,8 @@ class Asker:
             return str(model)
 
 
-def model_of(given: Any, context: CallContext) -> Any:
-    """What a row asks, where it names `given`; an empty name is none of the defaults."""
+def model_of(given: str | Sequence[str] | None, context: CallContext) -> str | Sequence[str] | None:
+    """What a row asks that names `given`. An empty name is a name too, and wrong."""
     known = (given, context.model, context.config.default_model)
     return next((each for each in known if each is not None), None)
 

@@ -148,9 +148,7 @@ def _messages(number: int) -> list[dict[str, str]]:
 
 
 @both
-def test_rows_from_the_cache_do_not_count_as_answers_of_a_server(
-    fake: FakeProvider, mode: str, tmp_path: Path
-) -> None:
+def test_rows_from_the_cache_do_not_count_as_answers_of_a_server(fake: FakeProvider, mode: str, tmp_path: Path) -> None:
     config = fake.config() | {"cache": {"enabled": True, "url": f"sqlite:///{tmp_path / 'answers.db'}"}}
     fake.always("fine")
     results(mode, config, ROWS[:3])
