@@ -34,7 +34,7 @@ class Bulk:
 
     @property
     def receipt(self) -> BulkReceipt:
-        """What the run has done so far, or did."""
+        """What the last run has done so far, or did; its `has_begun` is False where none has begun."""
         return self._setup.receipt
 
     def _repr_html_(self) -> str:
@@ -132,7 +132,7 @@ class AsyncBulk:
 
     @property
     def receipt(self) -> BulkReceipt:
-        """What the run has done so far, or did."""
+        """What the last run has done so far, or did; its `has_begun` is False where none has begun."""
         return self._setup.receipt
 
     def _repr_html_(self) -> str:

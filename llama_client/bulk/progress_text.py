@@ -35,6 +35,8 @@ def progress_line(progress: BulkProgress) -> str:
 
 def receipt_lines(receipt: BulkReceipt) -> list[str]:
     """What a run did: rows, then what it cost."""
+    if not receipt.has_begun:
+        return ["not begun: no row was asked"]
     rows = [f"{receipt.rows:,} {'row' if receipt.rows == 1 else 'rows'}: {receipt.answered:,} answered"]
     if receipt.failed:
         rows.append(f"{receipt.failed:,} failed")

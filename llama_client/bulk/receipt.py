@@ -58,6 +58,8 @@ class BulkReceipt:
         seconds: How long this run took.
         maybe_paid_twice: Calls that were in flight when runs of the job were killed, and were made again.
         venues: Of each venue that answered rows in this run (`now`, `batch`, `cache`): list price, paid, saved.
+        has_begun: Whether the run has begun; else all of this is nothing: no run was tried, or the last one was refused
+            before a row was asked.
     """
 
     rows: int = 0
@@ -73,6 +75,7 @@ class BulkReceipt:
     seconds: float = 0.0
     maybe_paid_twice: int = 0
     venues: Mapping[Venue, VenueReceipt] = field(default_factory=dict)
+    has_begun: bool = False
 
     @property
     def list_usd(self) -> Decimal | None:
@@ -234,6 +237,7 @@ class Tally:
                 seconds=until - self._started_at,
                 maybe_paid_twice=self.maybe_paid_twice,
                 venues=dict(self._venues),
+                has_begun=True,
             )
 
 

@@ -96,6 +96,8 @@ class JobSetup:
             InvalidRequestError: A row is broken, or an argument is wrong.
             ConfigError: The model is unknown.
         """
+        # Where it cannot begin, the receipt is none of an earlier run.
+        self._tally = None
         options, source = self.options, self._opened()
         self._require_model(source)
         folder = None if options.job is None else Path(options.job)
@@ -108,12 +110,12 @@ class JobSetup:
             stack.callback(journal.close)
             total = check_rows(source, journal, options.limit) if source.is_replayable else source.count()
             pricing = Pricing(self.context, source.answers.form)
+            purse = _purse(options.terms, journal)
             tally = self._tally = Tally(
                 total=total, maybe_paid_twice=journal.maybe_paid_twice, list_usd=pricing.list_usd
             )
             asker = Asker(self.context, source.answers.form)
             most = MOST if options.max_concurrency is None else options.max_concurrency
-            purse = _purse(options.terms, journal)
             dispatcher = Dispatcher(AdaptiveLimits(most), most, purse=purse, is_lasting=journal.is_lasting)
 
             def pending(row: Row) -> PendingRow:

@@ -19,10 +19,11 @@ from llama_client import (
     InvalidRequestError,
     JobError,
     LlamaClient,
+    LlamaClientError,
     RateLimitError,
     ServerError,
 )
-from llama_client.bulk.receipt import BulkProgress
+from llama_client.bulk.receipt import BulkProgress, BulkReceipt
 from llama_client.testing import FakeClock, FakeProvider, fails
 from tests.bulk.jobs import MODES, lines, results, run
 
@@ -250,10 +251,10 @@ _BATCH_ROW = {"custom_id": "a", "body": {"messages": [{"role": "user", "content"
 def test_a_model_that_is_no_name_is_told_and_nothing_is_asked(
     fake: FakeProvider, mode: str, row: Any, model: Any, way: str
 ) -> None:
-    options = {"model": model} if way == "argument" else {"params": {"model": model}} if way == "params" else {}
+    ways: dict[str, dict[str, Any]] = {"argument": {"model": model}, "params": {"params": {"model": model}}}
     if way != "view":
         with pytest.raises(InvalidRequestError, match="model: must be 'provider/model-id'") as raised:
-            results(mode, fake.config(), [row], **options)
+            results(mode, fake.config(), [row], **ways[way])
     else:
         with (
             LlamaClient(fake.config()) as client,
@@ -262,3 +263,18 @@ def test_a_model_that_is_no_name_is_told_and_nothing_is_asked(
             list(client.with_options(model=model).bulk([row]))
     assert raised.value.param == "model"
     assert fake.requests == []
+
+
+def test_a_receipt_says_whether_a_run_has_begun(fake: FakeProvider, tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"text": "a"}\n')
+    with LlamaClient(fake.config()) as client:
+        job = client.bulk(path)
+        assert job.receipt == BulkReceipt(has_begun=False)
+        assert "not begun" in job._repr_html_()
+        list(job)
+        assert (job.receipt.has_begun, job.receipt.answered) == (True, 1)
+        path.unlink()
+        with pytest.raises(LlamaClientError, match="in.jsonl"):
+            list(job)
+        assert job.receipt == BulkReceipt(has_begun=False)
