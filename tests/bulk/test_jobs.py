@@ -275,6 +275,6 @@ def test_a_receipt_says_whether_a_run_has_begun(fake: FakeProvider, tmp_path: Pa
         list(job)
         assert (job.receipt.has_begun, job.receipt.answered) == (True, 1)
         path.unlink()
-        with pytest.raises(LlamaClientError, match="in.jsonl"):
+        with pytest.raises(LlamaClientError, match=r"in\.jsonl"):
             list(job)
         assert job.receipt == BulkReceipt(has_begun=False)
