@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_client.bulk.notebook import receipt_table
+from llama_client.bulk.paths import checked_path
 from llama_client.bulk.tasks import TaskRun
 from llama_client.bulk.threads import ThreadedRun
 
@@ -88,7 +89,7 @@ class Bulk:
         Example:
             receipt = client.bulk(["Why do llamas hum?"], model="gguf/smollm2-135m").run("answers.jsonl")
         """
-        with closing(self._setup.begin(Path(path), replace=replace)) as run:
+        with closing(self._setup.begin(checked_path(path, "path"), replace=replace)) as run:
             calls = ThreadedRun(run.work, run.asker.question, self._setup.context.clock, keeps_results=False)
             with closing(calls.results(iter(()))) as results:
                 for _ in results:
@@ -155,7 +156,7 @@ class AsyncBulk:
 
     async def run(self, path: str | Path, *, replace: bool = False) -> BulkReceipt:
         """`Bulk.run`, awaited."""
-        run = await asyncio.to_thread(self._setup.begin, Path(path), replace=replace)
+        run = await asyncio.to_thread(self._setup.begin, checked_path(path, "path"), replace=replace)
         try:
             calls = TaskRun(run.work, run.asker.answer, self._setup.context.clock, keeps_results=False)
             async with aclosing(calls.results(iter(()))) as results:

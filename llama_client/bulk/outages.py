@@ -123,8 +123,10 @@ class Outages:
     def sentence(self, target: str, *, is_lasting: bool) -> str:
         """Why the job ends, and how to go on."""
         line = self._lines[target]
-        goes_on = "; what was answered is kept, and the same call goes on" if is_lasting else ""
+        goes_on = "the same call goes on" if is_lasting else "nothing is kept, as it has no folder"
         if not line.was_reached:
-            return f"the job ended, as {target} could not be reached for {line.waited_s:.0f} s{goes_on}"
+            return f"the job ended, as {target} could not be reached for {line.waited_s:.0f} s; {goes_on}"
+        if is_lasting:
+            goes_on = f"what was answered is kept, and {goes_on}"
         minutes = line.waited_s / 60
-        return f"the job ended, as there was no connection to {target} for {minutes:.0f} min{goes_on}"
+        return f"the job ended, as there was no connection to {target} for {minutes:.0f} min; {goes_on}"

@@ -21,6 +21,7 @@ from llama_client.bulk.memory_journal import NoJournal
 from llama_client.bulk.notebook import told_in_notebook
 from llama_client.bulk.outputs.frames import AnsweredFrame
 from llama_client.bulk.outputs.writers import writer_of
+from llama_client.bulk.paths import checked_path
 from llama_client.bulk.pending import PendingRow
 from llama_client.bulk.planning.deadlines import deadline_at
 from llama_client.bulk.planning.preparing import cancelling_at, chosen, hand_in, require_known
@@ -64,6 +65,8 @@ class BulkOptions:
             message = f"max_concurrency: must be a whole number from 1, got {most!r:.60}"
             raise InvalidRequestError(message, param="max_concurrency")
         checked_terms(self.max_usd, self.deadline_s, self.venues)
+        if self.job is not None:
+            checked_path(self.job, "job")
 
     @property
     def terms(self) -> Terms:

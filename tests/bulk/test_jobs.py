@@ -278,3 +278,14 @@ def test_a_receipt_says_whether_a_run_has_begun(fake: FakeProvider, tmp_path: Pa
         with pytest.raises(LlamaClientError, match=r"in\.jsonl"):
             list(job)
         assert job.receipt == BulkReceipt(has_begun=False)
+
+
+@both
+@pytest.mark.parametrize("path", ["", ".", "a\0.csv", 5, b"a.csv", None], ids=repr)
+def test_a_path_that_is_none_is_told_and_nothing_is_asked(fake: FakeProvider, mode: str, path: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="path: must be a path, got"):
+        run(mode, fake.config(), ["a"], path)
+    if path not in (None, "."):
+        with pytest.raises(InvalidRequestError, match="job: must be a path, got"):
+            results(mode, fake.config(), ["a"], job=path)
+    assert fake.requests == []
