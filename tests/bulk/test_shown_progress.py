@@ -72,6 +72,11 @@ def test_a_job_as_the_last_line_of_a_cell_is_its_receipt() -> None:
     ("progress", "line"),
     [
         pytest.param(BulkProgress(0, 0, 8, 10, None, Decimal(0), 0.1), "0 of 10 rows", id="early"),
+        pytest.param(
+            BulkProgress(7, 0, 1, 10, 5.0, Decimal(0), 50.0, waits_for="here/m", unreached_s=42.0),
+            "waiting for here/m, no connection for 42 s; 7 of 10 rows",
+            id="no connection",
+        ),
         pytest.param(BulkProgress(7, 0, 8, None, None, Decimal(0), 0.1), "7 rows", id="no total"),
         pytest.param(
             BulkProgress(1200, 3, 8, 5000, 41.2, Decimal("0.0123"), 30.0, Decimal("0.05126"), 92.1),
