@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import math
 import statistics
 import subprocess
@@ -20,13 +19,16 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 from llama_client import AsyncLlamaClient, LlamaClient
+from tests.bulk.connections import JsonConnection
 
 CONCURRENCIES = (8, 16, 32, 64, 128, 256)
 SLOTS, TAKES_S = 64, 0.25
 RATE, BURST = 50.0, 50.0
+ROOT = Path(__file__).parents[1]
 WAYS = ("rows", "throughput", "rate")
 MESSAGE = {"role": "assistant", "content": "Hum."}
 ANSWER = {
@@ -57,7 +59,7 @@ class Bucket:
         return (1.0 - self._tokens) / self._rate
 
 
-class Served(asyncio.Protocol):
+class Served(JsonConnection):
     """One connection. Requests beyond the slots wait for one."""
 
     slots = math.inf
@@ -65,27 +67,10 @@ class Served(asyncio.Protocol):
     bucket: Bucket | None = None
     waiting: ClassVar[deque[Served]] = deque()
 
-    def __init__(self) -> None:
-        self._read = b""
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._read += data
-        head, end, body = self._read.partition(b"\r\n\r\n")
-        length = next(
-            (int(each[15:]) for each in head.lower().split(b"\r\n") if each.startswith(b"content-length:")), 0
-        )
-        if not end or len(body) < length:
-            return
-        self._read = b""
+    def requested(self, head: bytes, body: bytes) -> None:
         wait_s = 0.0 if Served.bucket is None else Served.bucket.refused_s()
         if wait_s:
-            headers = f"retry-after: {math.ceil(wait_s)}\r\n"
-            self._reply("429 Too Many Requests", {"error": {"message": "slower"}}, headers)
+            self.reply(429, {"error": {"message": "slower"}}, f"retry-after: {math.ceil(wait_s)}\r\n")
         elif Served.slots > 0:
             self._begin()
         else:
@@ -96,17 +81,10 @@ class Served(asyncio.Protocol):
         asyncio.get_running_loop().call_later(Served.takes_s, self._answer)
 
     def _answer(self) -> None:
-        self._reply("200 OK", ANSWER)
+        self.reply(200, ANSWER)
         Served.slots += 1
         if Served.waiting:
             Served.waiting.popleft()._begin()
-
-    def _reply(self, status: str, body: dict[str, Any], headers: str = "") -> None:
-        assert self._transport is not None
-        content = json.dumps(body).encode()
-        head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n{headers}\r\n"
-        if not self._transport.is_closing():
-            self._transport.write(head.encode() + content)
 
 
 async def serve() -> None:
@@ -119,8 +97,8 @@ async def serve() -> None:
 @contextmanager
 def served(*arguments: str) -> Iterator[dict[str, Any]]:
     """The configuration of a client of a server in a child."""
-    command = [sys.executable, __file__, "--serve", *arguments]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "benchmarks.bulk", "--serve", *arguments]
+    child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert child.stdout is not None
         url = f"http://127.0.0.1:{int(child.stdout.readline())}/v1"

@@ -43,8 +43,8 @@ class TimedServer(Served):
         TimedServer.first_at = TimedServer.first_at or asyncio.get_running_loop().time()
         super().data_received(data)
 
-    def _reply(self, status: str, body: dict[str, Any], headers: str = "") -> None:
-        super()._reply(status, body, headers)
+    def reply(self, status: int, body: Any, headers: str = "", *, is_cut: bool = False) -> None:
+        super().reply(status, body, headers, is_cut=is_cut)
         TimedServer.last_at = asyncio.get_running_loop().time()
         TimedServer.answers += 1
 

@@ -121,38 +121,47 @@ class CallContext(OfThisProcess):
         import asyncio
 
         await self.prepare(params.get("model"))
-        reaper = self.accounting.reaper
-        if reaper.dropped or reaper.is_busy:
-            await asyncio.to_thread(reaper.settle)
         if _has_parts(params.get("messages")):
             request, choices = await asyncio.to_thread(self._checked, params, stream=stream, form=form)
         else:
             request, choices = self._checked(params, stream=stream, form=form)
-        if not self.router.has_prices_at_hand(choices):
-            await asyncio.to_thread(self.accounting.prices.load_package)
         if self.cache is not None:
             await self._identify(self.cache, choices)
-        return self._call(request, choices, form)
+        return await self._acall(request, choices, form)
 
-    def answer_at_once(self, params: Mapping[str, Any]) -> ChatCompletion | None:
-        """The answer of a call, where the cache has it in memory. None: it must be called for, or is not there."""
-        if self.shortcut is None or self.cache_mode != "use":
-            return None
+    def call_or_answer(self, params: Mapping[str, Any], shortcut: Shortcut) -> Call | ChatCompletion:
+        """The answer, where the cache has it in memory; else a call for it."""
+        if self.cache_mode != "use":
+            return self.call(params, stream=False)
         request, choices = self._checked(params, stream=False, form=None)
-        return self.shortcut.answer(request, choices, {**self.tags, **(request.tags or {})})
+        found = shortcut.answer(request, choices, {**self.tags, **(request.tags or {})})
+        if found is not None:
+            return found
+        reaper = self.accounting.reaper
+        if reaper.dropped or reaper.is_busy:
+            reaper.settle()
+        return self._call(request, choices, None)
 
-    async def aanswer_at_once(self, params: Mapping[str, Any]) -> ChatCompletion | None:
+    async def acall_or_answer(self, params: Mapping[str, Any], shortcut: Shortcut) -> Call | ChatCompletion:
+        if self.cache is None or self.cache_mode != "use" or _has_parts(params.get("messages")):
+            return await self.acall(params, stream=False)
         await self.prepare(params.get("model"))
-        if (
-            self.cache is None
-            or self.shortcut is None
-            or self.cache_mode != "use"
-            or _has_parts(params.get("messages"))
-        ):
-            return None
         request, choices = self._checked(params, stream=False, form=None)
         await self._identify(self.cache, choices)
-        return self.shortcut.answer(request, choices, {**self.tags, **(request.tags or {})})
+        found = shortcut.answer(request, choices, {**self.tags, **(request.tags or {})})
+        return await self._acall(request, choices, None) if found is None else found
+
+    async def _acall(self, request: ChatRequest, choices: list[TargetList], form: AnswerForm | None) -> Call:
+        reaper = self.accounting.reaper
+        if reaper.dropped or reaper.is_busy:
+            import asyncio
+
+            await asyncio.to_thread(reaper.settle)
+        if not self.router.has_prices_at_hand(choices):
+            import asyncio
+
+            await asyncio.to_thread(self.accounting.prices.load_package)
+        return self._call(request, choices, form)
 
     async def _identify(self, cache: AnswerCache, choices: Sequence[TargetList]) -> None:
         """Lets targets look at their files in a thread, at their first call: that of a model may be on a slow disk."""
@@ -510,9 +519,13 @@ class Completions:
             print(reply.choices[0].message.content)
         """
         context = self._context
-        if context.shortcut is not None and not stream and (found := context.answer_at_once(params)) is not None:
-            return found
-        call = context.call(params, stream=False if stream is None else stream)
+        if context.shortcut is None or stream:
+            call = context.call(params, stream=False if stream is None else stream)
+        else:
+            found = context.call_or_answer(params, context.shortcut)
+            if isinstance(found, ChatCompletion):
+                return found
+            call = found
         with call.record.held() as held:
             try:
                 opened = call.drive()
@@ -741,9 +754,13 @@ class AsyncCompletions:
     async def create(self, *, stream: bool | None = None, **params: Any) -> ChatCompletion | AsyncChatStream:
         """`Completions.create`, awaited. Cancelling the task stops the model."""
         context = self._context
-        if context.shortcut is not None and not stream and (found := await context.aanswer_at_once(params)) is not None:
-            return found
-        call = await context.acall(params, stream=False if stream is None else stream)
+        if context.shortcut is None or stream:
+            call = await context.acall(params, stream=False if stream is None else stream)
+        else:
+            found = await context.acall_or_answer(params, context.shortcut)
+            if isinstance(found, ChatCompletion):
+                return found
+            call = found
         with call.record.held() as held:
             try:
                 opened = await call.adrive()

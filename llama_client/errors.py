@@ -404,10 +404,20 @@ class ServerError(ProviderError):
 
 
 class APIConnectionError(ProviderError):
-    """No response came, or the connection was lost before it was complete."""
+    """No response came, or the connection was lost before it was complete.
+
+    Attributes:
+        is_unreached: Whether there was no connection: refused, no such host, TLS failed, or not made in time.
+    """
 
     retryable_by_default = True
     blames_target = True
+
+    def __init__(
+        self, message: str = "", *, is_unreached: bool = False, **fields: Unpack[_ProviderErrorFields]
+    ) -> None:
+        super().__init__(message, **fields)
+        self.is_unreached = is_unreached
 
 
 class APITimeoutError(APIConnectionError):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_client.bulk.engines import async_calls_of, calls_of
 from llama_client.bulk.notebook import receipt_table
+from llama_client.bulk.paths import checked_path
 
 if TYPE_CHECKING:
     from llama_client.bulk.planning.quotes import BulkPlan
@@ -33,7 +34,7 @@ class Bulk:
 
     @property
     def receipt(self) -> BulkReceipt:
-        """What the run has done so far, or did."""
+        """What the last run has done so far, or did; its `has_begun` is False where none has begun."""
         return self._setup.receipt
 
     def _repr_html_(self) -> str:
@@ -87,7 +88,7 @@ class Bulk:
         Example:
             receipt = client.bulk(["Why do llamas hum?"], model="gguf/smollm2-135m").run("answers.jsonl")
         """
-        with closing(self._setup.begin(Path(path), replace=replace)) as run:
+        with closing(self._setup.begin(checked_path(path, "path"), replace=replace)) as run:
             calls = calls_of(self._setup, run, keeps_results=False)
             with closing(calls.results(iter(()))) as results:
                 for _ in results:
@@ -131,7 +132,7 @@ class AsyncBulk:
 
     @property
     def receipt(self) -> BulkReceipt:
-        """What the run has done so far, or did."""
+        """What the last run has done so far, or did; its `has_begun` is False where none has begun."""
         return self._setup.receipt
 
     def _repr_html_(self) -> str:
@@ -154,7 +155,7 @@ class AsyncBulk:
 
     async def run(self, path: str | Path, *, replace: bool = False) -> BulkReceipt:
         """`Bulk.run`, awaited."""
-        run = await asyncio.to_thread(self._setup.begin, Path(path), replace=replace)
+        run = await asyncio.to_thread(self._setup.begin, checked_path(path, "path"), replace=replace)
         try:
             calls = async_calls_of(self._setup, run, keeps_results=False)
             async with aclosing(calls.results(iter(()))) as results:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llama_client.errors import JobError, LlamaClientError
@@ -66,7 +66,7 @@ class Asker:
         return known
 
     def _model_of(self, row: Row) -> Any:
-        return row.params.get("model") or self._context.model or self._context.config.default_model
+        return model_of(row.params.get("model"), self._context)
 
     def _targets_of(self, model: object) -> tuple[str, ...]:
         try:
@@ -98,6 +98,12 @@ class SplitAsker:
 
     def _asker_of(self, row: Row) -> Asker:
         return self._idle if row.position in self._shift.in_flight else self._at_once
+
+
+def model_of(given: str | Sequence[str] | None, context: CallContext) -> str | Sequence[str] | None:
+    """What a row asks that names `given`. An empty name is a name too, and wrong."""
+    known = (given, context.model, context.config.default_model)
+    return next((each for each in known if each is not None), None)
 
 
 class PendingCall:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 import math
 import random
@@ -11,7 +12,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from llama_client.bulk.pending import Done, Outcome, PendingRow, may_pass, usd_of
+from llama_client.bulk.outages import Outages, Waiting
+from llama_client.bulk.pending import Done, Outcome, PendingRow, is_unreached, may_pass, usd_of
 from llama_client.errors import (
     AuthenticationError,
     ConfigError,
@@ -75,6 +77,8 @@ class Dispatcher:
         max_pending: The most rows that are asked, or answered and not yet recorded: what a killed process may lose.
         random: Spreads the tries of rows that failed together.
         read_ahead: Rows that are read before their turn; fewer would leave calls without a row while the input is read.
+        is_lasting: Whether another run finds what was recorded.
+        outages: What is known of the connections to targets.
 
     Attributes:
         in_flight: The calls in flight.
@@ -93,6 +97,8 @@ class Dispatcher:
     purse: Purse | None = None
     shift: IdleShift | None = None
     idle_ready: int = 0
+    is_lasting: bool = False
+    outages: Outages = field(default_factory=Outages)
     _is_read: bool = False
     _unrecorded: int = 0
     # By target, so that one that is full does not hold back the rows of the others.
@@ -101,6 +107,11 @@ class Dispatcher:
     _delayed: list[tuple[float, int, PendingRow]] = field(default_factory=list)
     # Rows that met an error which may be that of every row, by target.
     _held: dict[str, list[Done]] = field(default_factory=dict)
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """The target without a connection that the job waits for; None: there is none."""
+        return self.outages.waiting
 
     @property
     def is_over(self) -> bool:
@@ -143,9 +154,7 @@ class Dispatcher:
         dear: PendingRow | None = None
         may_be_free = False
         for target, rows in self._ready.items():
-            target_s = self.limits.wait_s(target, now)
-            if target_s is None:
-                continue
+            target_s = self._wait_s(target, now)
             if target_s > 0:
                 wait_s = min(wait_s, target_s)
                 # It begins later, and its turn may need no money.
@@ -172,6 +181,7 @@ class Dispatcher:
             self.idle_ready -= 1
             self.shift.started(pending.row.position, now)
         pending.flight = self.limits.started(target, now)
+        self.outages.started(pending)
         return pending
 
     def _move(self, most: int) -> None:
@@ -192,11 +202,17 @@ class Dispatcher:
         pending.leave_idle()
         self._make_ready(pending)
 
+    def _wait_s(self, target: str, now: float) -> float:
+        """Seconds until one of a target's rows may start; endless: not before another one has ended."""
+        waits = self.outages.wait_s(target, now), self.limits.wait_s(target, now)
+        return max(math.inf if each is None else each for each in waits)
+
     def ended(self, pending: PendingRow, outcome: Outcome, now: float) -> list[Done]:
         """Takes the outcome of a call. What is returned is to be recorded; the row itself may have another try.
 
         Raises:
-            LlamaClientError: Rows of a target have failed, in succession, by what only the user can mend.
+            LlamaClientError: Rows of a target have failed, in succession, by what only the user can mend, or there has
+                been no connection to it for too long.
         """
         self.in_flight -= 1
         assert pending.flight is not None
@@ -205,6 +221,14 @@ class Dispatcher:
         is_answer = not isinstance(outcome, LlamaClientError)
         if pending.venue == "idle" and self.shift is not None:
             self.shift.ended(pending.row.position, now, is_done=is_answer)
+        if any(each.sent for each in outcome.attempts):
+            self.outages.reached(pending)
+        elif isinstance(outcome, LlamaClientError) and is_unreached(outcome) and pending.at_once is None:
+            if self.outages.failed(pending, now):
+                return self._unreached(pending, outcome)
+        else:
+            # From the cache, or refused here: that tells nothing of the target. Or it will be asked elsewhere.
+            self.outages.abandoned(pending)
         if not isinstance(outcome, LlamaClientError):
             return self._done([*self._held.pop(pending.target, ()), (pending, outcome)])
         delay_s = self._delay_s(pending, outcome)
@@ -228,9 +252,25 @@ class Dispatcher:
             raise outcome
         return self._done([])
 
+    def _unreached(self, pending: PendingRow, error: LlamaClientError) -> list[Done]:
+        """The row waits until its target is back."""
+        target = pending.target
+        if not self.outages.is_over(target):
+            pending.attempts += error.attempts
+            if not self.is_stopped:
+                self._make_ready(pending, is_first=True)
+            return self._done([])
+        if self.outages.are_rows_alone(target):
+            return self._done([(pending, error)])
+        self.is_stopped = True
+        ended = copy.copy(error)
+        ended.args = (f"{self.outages.sentence(target, is_lasting=self.is_lasting)}: {error}",)
+        raise ended from error
+
     def abandoned(self, pending: PendingRow) -> None:
         """A call in flight was cut off: its row stays to be done."""
         self.in_flight -= 1
+        self.outages.abandoned(pending)
         assert pending.flight is not None
         self.limits.abandoned(pending.flight)
         if pending.venue == "idle" and self.shift is not None:

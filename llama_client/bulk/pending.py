@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeAlias
 
-from llama_client.errors import AllTargetsFailedError, LlamaClientError, ProviderError
+from llama_client.errors import AllTargetsFailedError, APIConnectionError, LlamaClientError, ProviderError
 
 if TYPE_CHECKING:
     from llama_client.bulk.limits.flights import Flight
@@ -73,3 +73,10 @@ def may_pass(error: LlamaClientError) -> bool:
     if isinstance(error, AllTargetsFailedError):
         return any(may_pass(each) for each in error.errors)
     return isinstance(error, ProviderError) and error.retryable
+
+
+def is_unreached(error: LlamaClientError) -> bool:
+    """Whether there was no connection: of several targets, to none."""
+    if isinstance(error, AllTargetsFailedError):
+        return bool(error.errors) and all(is_unreached(each) for each in error.errors)
+    return isinstance(error, APIConnectionError) and error.is_unreached

@@ -12,11 +12,17 @@ if TYPE_CHECKING:
 
 
 def progress_line(progress: BulkProgress) -> str:
-    """As `120 of 1,000 rows, 2 failed, 41 rows/s, $0.012 of about $0.1, 21 s left`."""
+    """As `120 of 1,000 rows, 2 failed, 41 rows/s, $0.012 of about $0.1, 21 s left`.
+
+    Or `waiting for groq/m, no connection for 42 s; 120 of 1,000 rows` where there is none.
+    """
     rows = f"{progress.done:,}" + (" rows" if progress.total is None else f" of {progress.total:,} rows")
     parts = [rows]
     if progress.failed:
         parts.append(f"{progress.failed:,} failed")
+    if progress.waits_for is not None and progress.unreached_s is not None:
+        waited = duration(progress.unreached_s)
+        return f"waiting for {progress.waits_for}, no connection for {waited}; {', '.join(parts)}"
     if progress.rows_per_s is not None:
         parts.append(f"{progress.rows_per_s:,.0f} rows/s" if progress.rows_per_s >= 10 else _slow(progress.rows_per_s))
     if progress.usd:
@@ -29,6 +35,8 @@ def progress_line(progress: BulkProgress) -> str:
 
 def receipt_lines(receipt: BulkReceipt) -> list[str]:
     """What a run did: rows, then what it cost."""
+    if not receipt.has_begun:
+        return ["not begun: no row was asked"]
     rows = [f"{receipt.rows:,} {'row' if receipt.rows == 1 else 'rows'}: {receipt.answered:,} answered"]
     if receipt.failed:
         rows.append(f"{receipt.failed:,} failed")

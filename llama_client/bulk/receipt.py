@@ -58,6 +58,8 @@ class BulkReceipt:
         seconds: How long this run took.
         maybe_paid_twice: Calls that were in flight when runs of the job were killed, and were made again.
         venues: Of each venue that answered rows in this run (`now`, `batch`, `idle`, `cache`): list price, paid, saved.
+        has_begun: Whether the run has begun; else all of this is nothing: no run was tried, or the last one was refused
+            before a row was asked.
     """
 
     rows: int = 0
@@ -73,6 +75,7 @@ class BulkReceipt:
     seconds: float = 0.0
     maybe_paid_twice: int = 0
     venues: Mapping[Venue, VenueReceipt] = field(default_factory=dict)
+    has_begun: bool = False
 
     @property
     def list_usd(self) -> Decimal | None:
@@ -99,6 +102,8 @@ class BulkProgress:
         seconds: Since this run began.
         expected_usd: What this run is going to cost, by its rows so far; None: too early to say, or a part is unknown.
         left_s: How long it is going to take from now, at the present rate; None: too early to say.
+        waits_for: The target, or those of a route, that the job waits for, as there is no connection; None: for none.
+        unreached_s: How long there has been no connection to it; None: there is.
     """
 
     done: int
@@ -110,6 +115,8 @@ class BulkProgress:
     seconds: float
     expected_usd: Decimal | None = None
     left_s: float | None = None
+    waits_for: str | None = None
+    unreached_s: float | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -230,6 +237,7 @@ class Tally:
                 seconds=until - self._started_at,
                 maybe_paid_twice=self.maybe_paid_twice,
                 venues=dict(self._venues),
+                has_begun=True,
             )
 
 

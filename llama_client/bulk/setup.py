@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from llama_client.bulk.asking import Asker, SplitAsker
+from llama_client.bulk.asking import Asker, SplitAsker, model_of
 from llama_client.bulk.checks import check_rows
 from llama_client.bulk.dispatcher import Dispatcher
 from llama_client.bulk.idle.targets import LocalTargets
@@ -23,6 +23,7 @@ from llama_client.bulk.memory_journal import NoJournal
 from llama_client.bulk.notebook import told_in_notebook
 from llama_client.bulk.outputs.frames import AnsweredFrame
 from llama_client.bulk.outputs.writers import writer_of
+from llama_client.bulk.paths import checked_path
 from llama_client.bulk.pending import PendingRow
 from llama_client.bulk.planning.arranging import Arranging, require_local
 from llama_client.bulk.planning.preparing import chosen, require_known
@@ -84,6 +85,8 @@ class BulkOptions:
             message = "idle: is of engine='local', as the hours are those of this machine; leave one of the two out"
             raise InvalidRequestError(message, param="idle")
         self.terms(None)
+        if self.job is not None:
+            checked_path(self.job, "job")
 
     def terms(self, zone: tzinfo | None) -> Terms:
         """What the job may cost and take.
@@ -120,6 +123,8 @@ class JobSetup:
             InvalidRequestError: A row is broken, or an argument is wrong.
             ConfigError: The model is unknown.
         """
+        # Where it cannot begin, the receipt is none of an earlier run.
+        self._tally = None
         source = self._opened()
         self._require_model(source)
         folder = None if self.options.job is None else Path(self.options.job)
@@ -144,7 +149,7 @@ class JobSetup:
         # Outside of idle hours this machine is left alone, where hours are stated.
         at_once = Asker(self.context if terms.hours is None else locals_.at_once, form)
         purse = _purse(terms, journal)
-        dispatcher = Dispatcher(AdaptiveLimits(most), most, purse=purse)
+        dispatcher = Dispatcher(AdaptiveLimits(most), most, purse=purse, is_lasting=journal.is_lasting)
 
         def pending(row: Row) -> PendingRow:
             worst_usd = None if purse is None else pricing.worst_usd(row)
@@ -239,12 +244,13 @@ class JobSetup:
 
     def _require_model(self, source: RowsInput) -> None:
         """An unknown model would be the failure of each row."""
-        model = self._model()
-        if model is not None and not source.is_batch:
-            self.context.resolver.choices(model)
+        in_params = (self.options.params or {}).get("model")
+        for model in (self.options.model, in_params, self.context.model, None if source.is_batch else self._model()):
+            if model is not None:
+                self.context.resolver.choices(model)
 
     def _model(self) -> str | Sequence[str] | None:
-        return self.options.model or self.context.model or self.context.config.default_model
+        return model_of(self.options.model, self.context)
 
     def _determining(self, source: RowsInput) -> JobOptions:
         options, form = self.options, source.answers.form

@@ -204,7 +204,7 @@ class TaskRun:
         self._changed.set()
 
     def _hand_over(self, done: list[Done]) -> None:
-        if done:
+        if done or self._work.dispatcher.waiting is not None:
             self._ended.extend(done)
             self._has_ended.set()
 
@@ -214,6 +214,8 @@ class TaskRun:
             while not dispatcher.is_over:
                 await self._has_ended.wait()
                 self._has_ended.clear()
+                if not self._ended and dispatcher.waiting is not None:
+                    await self._in_thread(self._work.tell)
                 while self._ended:
                     batch = [self._ended.popleft() for _ in range(min(len(self._ended), BATCH))]
                     results = await self._in_thread(self._work.record, batch)

@@ -49,7 +49,8 @@ class ThreadedRun:
         self._sleeping = threading.Lock()
         # Of idle workers: each token wakes one.
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._ended: queue.SimpleQueue[Done | None] = queue.SimpleQueue()
+        # Empty lists have nothing to record, and progress to tell.
+        self._ended: queue.SimpleQueue[list[Done] | None] = queue.SimpleQueue()
         self._out: queue.SimpleQueue[BulkResult | None] = queue.SimpleQueue()
         self._recorder = threading.Thread(target=self._record, name="llama-client-bulk-recorder", daemon=True)
         # As a set, each step of which is atomic.
@@ -228,8 +229,8 @@ class ThreadedRun:
         self._hand_over(done)
 
     def _hand_over(self, done: list[Done]) -> None:
-        for each in done:
-            self._ended.put(each)
+        if done or self._work.dispatcher.waiting is not None:
+            self._ended.put(done)
 
     def _abandon(self, pending: PendingRow) -> None:
         with self._lock:
@@ -238,14 +239,17 @@ class ThreadedRun:
     def _record(self) -> None:
         try:
             while (first := self._ended.get()) is not None:
-                batch = [first]
+                batch = [*first]
                 with contextlib.suppress(queue.Empty):
                     while len(batch) < BATCH:
                         another = self._ended.get_nowait()
                         if another is None:
                             self._ended.put(None)
                             break
-                        batch.append(another)
+                        batch += another
+                if not batch:
+                    self._work.tell()
+                    continue
                 results = self._work.record(batch)
                 if self._keeps:
                     self._given += len(results)

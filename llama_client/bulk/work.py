@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from llama_client.bulk.checks import RowChecks, require_all
@@ -81,6 +81,7 @@ class Work:
     _rows: Iterator[Row] | None = None
     _flush_s: float = FLUSH_S
     _told_at: float = field(default=-_PROGRESS_S)
+    _told_waiting: bool = False
 
     def __post_init__(self) -> None:
         if not self.source.is_replayable:
@@ -185,10 +186,16 @@ class Work:
         return results
 
     def tell(self, *, is_last: bool = False) -> None:
-        now = time.monotonic()
-        if self.on_progress is not None and (is_last or now - self._told_at >= _PROGRESS_S):
-            self._told_at = now
-            self.on_progress(self.tally.progress(self.dispatcher.in_flight))
+        if self.on_progress is None:
+            return
+        now, waiting = time.monotonic(), self.dispatcher.waiting
+        is_news = (waiting is not None) is not self._told_waiting
+        if is_last or is_news or now - self._told_at >= _PROGRESS_S:
+            self._told_at, self._told_waiting = now, waiting is not None
+            progress = self.tally.progress(self.dispatcher.in_flight)
+            if waiting is not None:
+                progress = replace(progress, waits_for=waiting.target, unreached_s=waiting.seconds)
+            self.on_progress(progress)
 
     def results(self, *, only_earlier: bool = False) -> Iterator[BulkResult]:
         """What is done, in the order of the input: all of it, or what earlier runs have done."""

@@ -147,12 +147,18 @@ def cache_file() -> Path:
     return folder / "answers.db"
 
 
+def database_of(config: Config, guard: ConnectionGuard) -> Database:
+    """The database that a configuration names for its cache, whether that is on or off."""
+    table = config.cache
+    return Database(table.url, guard, rule="cache", file=cache_file(), is_used=table.enabled)
+
+
 def open_cache(config: Config, guard: ConnectionGuard, wall: Callable[[], float]) -> AnswerCache | None:
     """The cache that a configuration names; None: it is off."""
     table = config.cache
     if not table.enabled:
         return None
-    database = Database(table.url, guard, rule="cache", file=cache_file(), is_used=True)
+    database = database_of(config, guard)
     most_bytes, max_age_s = table.max_mib << 20, table.max_age_days * _DAY_S
     if database.is_in_memory:
         return AnswerCache(most_bytes, max_age_s, None)

@@ -44,6 +44,7 @@ class Stored:
         sources: What it is based on.
         body: The provider's own body.
         bodies: The provider's own bodies of a stream.
+        warnings: Those that are about the request.
     """
 
     chunk: bytes
@@ -52,10 +53,11 @@ class Stored:
     sources: tuple[Source, ...] = ()
     body: bytes | None = None
     bodies: tuple[bytes, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:
-        bodies = sum(map(len, self.bodies))
+        bodies = sum(map(len, self.bodies)) + sum(map(len, self.warnings))
         return _OVERHEAD_BYTES * (1 + len(self.sources)) + len(self.chunk) + len(self.body or b"") + bodies
 
     def as_chunk(self, request_id: str, target: str, provider: str) -> ChatCompletionChunk:
@@ -141,6 +143,7 @@ def packed(stored: Stored) -> bytes:
         "sources": [source.model_dump(mode="json") for source in stored.sources],
         "body": None if stored.body is None else stored.body.decode("utf-8", "replace"),
         "bodies": [body.decode("utf-8", "replace") for body in stored.bodies],
+        "warnings": stored.warnings,
     }
     return zlib.compress(json.dumps(whole, ensure_ascii=False).encode("utf-8", "surrogatepass"), 1)
 
@@ -167,4 +170,5 @@ def unpacked(value: bytes, most_bytes: int) -> Stored:
         tuple(Source.model_validate(source) for source in fields["sources"]),
         None if body is None else body.encode(),
         tuple(each.encode() for each in fields["bodies"]),
+        tuple(str(each) for each in fields.get("warnings", ())),
     )

@@ -66,6 +66,14 @@ def find(connection: Connection, keys: Sequence[bytes], oldest: int) -> dict[byt
         return {bytes(row.key): bytes(row.value) for row in connection.execute(query)}
 
 
+def size(connection: Connection) -> tuple[int, int] | None:
+    """How many answers there are, and their bytes; None: there is no table yet."""
+    if not sa.inspect(connection).has_table(answers.name):
+        return None
+    count, total = connection.execute(sa.select(sa.func.count(), sa.func.sum(answers.c.size))).one()
+    return int(count), int(total or 0)
+
+
 def write(connection: Connection, rows: Sequence[tuple[bytes, int, bytes]]) -> None:
     mark = "?" if connection.dialect.name == "sqlite" else "%s"
     statement = (

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from llama_client.bulk.receipt import BulkReceipt
 
 _EXITS = {**EXITS, 1: "a row failed (OUT is written), or the job stopped"}
-_NAMES = {"prompt": "--prompt", "model": "--model", "deadline_s": "--deadline", "venues": "--venue", "idle": "--idle"}
+_NAMES = {
+    "path": "OUT",
+    "prompt": "--prompt",
+    "model": "--model",
+    "deadline_s": "--deadline",
+    "venues": "--venue",
+    "idle": "--idle",
+}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
 _UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 

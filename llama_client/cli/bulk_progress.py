@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # In a log file, a line a minute is enough to see that a job lives.
 _LINE_EVERY_S = 60.0
+# While there is no connection, one more often: somebody may have to start a server.
+_WAITING_EVERY_S = 30.0
 _STOPPING = "stopping: calls in flight may end, at most 30 s (Ctrl-C again: at once)"
 
 
@@ -62,6 +65,7 @@ class _Shown:
         self._task = None if bar is None else bar.add_task("reading the rows", total=None)
         # The first line comes when the job has run for a while.
         self._said_at = time.monotonic()
+        self._said_waiting_at = -math.inf
         self._is_stopping = False
         self.done = 0
 
@@ -74,9 +78,19 @@ class _Shown:
             self._bar.update(
                 self._task, description=text, total=progress.total, completed=progress.done + progress.failed
             )
-        elif time.monotonic() - self._said_at >= _LINE_EVERY_S:
-            self._said_at = time.monotonic()
+        elif self._is_due(is_waiting=progress.waits_for is not None):
             click.echo(text, err=True)
+
+    def _is_due(self, *, is_waiting: bool) -> bool:
+        """Whether a line is to be written."""
+        now = time.monotonic()
+        if is_waiting and now - self._said_waiting_at >= _WAITING_EVERY_S:
+            self._said_at = self._said_waiting_at = now
+            return True
+        if is_waiting or now - self._said_at < _LINE_EVERY_S:
+            return False
+        self._said_at = now
+        return True
 
     def stops(self) -> None:
         self._is_stopping = True

@@ -110,8 +110,8 @@ def command(model: str | None, offline: bool, timeout_s: float, as_json: bool, c
 
     Checks the configuration, the default model and each route, each provider (its key, whether it is reachable, its
     latency, whether it serves the models in the configuration), Ollama and models in this process, memory, disk,
-    prices, the ledger and the budgets. It changes nothing and costs nothing: no model is called. No key is shown, so
-    that the output can be passed on.
+    prices, the ledger, the budgets and the cache of answers. It changes nothing and costs nothing: no model is called.
+    No key is shown, so that the output can be passed on.
 
     \b
     Examples:

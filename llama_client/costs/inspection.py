@@ -67,21 +67,29 @@ class LedgerSnapshot:
 def look(
     place: DatabaseLocation, *, calendar: Calendar, now: float, budgets: Sequence[BudgetTable], within_s: float
 ) -> LedgerSnapshot:
+    def snapshot(connection: Connection) -> LedgerSnapshot:
+        found = _snapshot(connection)
+        if found.rows is None:
+            return found
+        reports = Reports(connection, calendar, now)
+        return replace(found, budgets=reports.budgets(budgets), other_windows=reports.other_windows(budgets))
+
+    return read(place, snapshot, within_s=within_s)
+
+
+def read(place: DatabaseLocation, question: Callable[[Connection], R], *, within_s: float) -> R:
+    """What `question` makes of a connection that can read only."""
     until = time.monotonic() + within_s
 
-    def snapshot(connect_to_file: Callable[[], sqlite3.Connection] | None) -> LedgerSnapshot:
+    def asked(connect_to_file: Callable[[], sqlite3.Connection] | None) -> R:
         with place.engine(connect_to_file).connect() as connection, connection.begin():
             if not place.is_sqlite:
                 connection.execute(text("SET TRANSACTION READ ONLY"))
                 connection.execute(text(f"SET LOCAL statement_timeout = {round(within_s * 1000)}"))
-            found = _snapshot(connection)
-            if found.rows is None:
-                return found
-            reports = Reports(connection, calendar, now)
-            return replace(found, budgets=reports.budgets(budgets), other_windows=reports.other_windows(budgets))
+            return question(connection)
 
     with place.reading():
-        return snapshot(None) if place.file is None else _read(place.file, snapshot, until)
+        return asked(None) if place.file is None else _read(place.file, asked, until)
 
 
 def why_not(error: StorageError) -> Why:
@@ -168,4 +176,4 @@ def _read_only(file: Path, how: str, until: float) -> sqlite3.Connection:
     return connection
 
 
-__all__ = ["LedgerSnapshot", "StorageError", "Why", "damage_in", "load", "look", "why_not"]
+__all__ = ["LedgerSnapshot", "StorageError", "Why", "damage_in", "load", "look", "read", "why_not"]

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from llama_client.types.report import BudgetState
 
 # For one query of the database; one that takes longer is aborted.
-_QUERY_S = 3.0
+QUERY_S = 3.0
 _NEARLY_SPENT = Decimal("0.8")
 _MAX_BUDGETS = 20
-_BUSY = {"took too long": f"the query took longer than {_QUERY_S:g} s", "locked": "another process has locked it"}
-_MOVE_AWAY = "Move {} away: the next call creates a new one."
+BUSY = {"took too long": f"the query took longer than {QUERY_S:g} s", "locked": "another process has locked it"}
+MOVE_AWAY = "Move {} away: the next call creates a new one."
 _OWN_PRICE = 'Give its price: [[prices]] with target = "{}", input_usd_per_mtok and output_usd_per_mtok.'
 _ONE_ZONE = "Set the same timezone in the configuration of every program that uses this ledger."
 _EXHAUSTED = {
@@ -105,7 +105,7 @@ class _LedgerCheck:
         return Finding(check, "money", self._subject, status, message, remedy, facts or {})
 
     def of_file(self, file: Path) -> Iterator[Finding]:
-        not_writable = _not_writable(file)
+        not_writable = why_not_writable(file)
         if not_writable is not None:
             remedy = f"Make {file} writable, or name another file in ledger.url."
             yield self.finding("ledger", "problem", f"it cannot be written: {not_writable}", remedy)
@@ -130,7 +130,7 @@ class _LedgerCheck:
         config, now = self._config, self._clock.wall()
         calendar = Calendar(config.timezone)
         try:
-            seen = look(self._place, calendar=calendar, now=now, budgets=config.budgets, within_s=_QUERY_S)
+            seen = look(self._place, calendar=calendar, now=now, budgets=config.budgets, within_s=QUERY_S)
         except StorageError as error:
             yield self._unreadable(error)
             return
@@ -155,12 +155,12 @@ class _LedgerCheck:
         from llama_client.costs.inspection import why_not
 
         why = why_not(error)
-        if why in _BUSY:
-            return self.finding("ledger", "skipped", f"not read: {_BUSY[why]}")
+        if why in BUSY:
+            return self.finding("ledger", "skipped", f"not read: {BUSY[why]}")
         if self.file is None:
             remedy = "Check that the server runs, and host, user and password in ledger.url."
         elif why == "damaged":
-            remedy = _MOVE_AWAY.format(self.file)
+            remedy = MOVE_AWAY.format(self.file)
         else:
             remedy = f"Make {self.file} readable, or name another file in ledger.url."
         message = str(error).removeprefix(f"{self._database.name}: ")
@@ -187,15 +187,15 @@ class _LedgerCheck:
 
         check = "ledger_integrity"
         try:
-            damage = damage_in(file, within_s=_QUERY_S)
+            damage = damage_in(file, within_s=QUERY_S)
         except StorageError as error:
             why = why_not(error)
             if why != "damaged":
-                return self.finding(check, "skipped", f"check not completed: {_BUSY.get(why, str(error))}")
+                return self.finding(check, "skipped", f"check not completed: {BUSY.get(why, str(error))}")
             damage = str(error).removeprefix(f"sqlite:///{file}: ")
         if damage == "ok":
             return self.finding(check, "ok", "undamaged, by SQLite's quick check")
-        remedy = f"{_MOVE_AWAY.format(file)} SQLite's `.recover` may restore the old one."
+        remedy = f"{MOVE_AWAY.format(file)} SQLite's `.recover` may restore the old one."
         return self.finding(check, "problem", f"it is damaged: {damage}", remedy)
 
 
@@ -233,8 +233,8 @@ def _in_two_zones(table: BudgetTable, other_start: int, calendar: Calendar) -> F
     return Finding("budget_timezone", "money", name, "warning", message, _ONE_ZONE, facts)
 
 
-def _not_writable(file: Path) -> str | None:
-    """Why the ledger cannot be written; None: it can, as far as is known without trying."""
+def why_not_writable(file: Path) -> str | None:
+    """Why a database cannot be written; None: it can, as far as is known without trying."""
     if file.exists():
         if not file.is_file():
             return "it is a folder"

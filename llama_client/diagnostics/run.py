@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from llama_client.config.api_keys import KeyCommands, text_of_key_file
 from llama_client.config.provider_tables import GgufConfig, HttpProviderConfig
 from llama_client.config.schema import Config, table_of
+from llama_client.diagnostics.cache import examine_cache, load_cache
 from llama_client.diagnostics.config_check import CheckedConfig, check_config, configuration_findings
 from llama_client.diagnostics.finding import SECTIONS, DiagnosticsReport, Fact, Finding, Status
 from llama_client.diagnostics.gguf import GgufView, engine_findings, file_findings
@@ -37,7 +38,7 @@ from llama_client.redaction import Secrets, named_secrets
 # Words that a report needs, and which are often set as keys of servers that need none.
 _ORDINARY = frozenset({*SERVICES, "gguf", "default", "memory", "password", "postgres", "secret", "sqlite"})
 # Jobs beside the providers', under names that no provider can have.
-_LEDGER, _HARDWARE = "/ledger", "/machine"
+_LEDGER, _CACHE, _HARDWARE = "/ledger", "/cache", "/machine"
 
 
 def report_secrets(environ: Mapping[str, str], config: Config, values: Mapping[str, Any]) -> Secrets:
@@ -117,7 +118,7 @@ class _Examination:
 
     def findings(self) -> Iterator[Finding]:
         config, store = self.config, self.environment.store
-        states, ledger, hardware = self._slow_checks()
+        states, money, hardware = self._slow_checks()
         tables = {**config.providers, "gguf": config.providers.get("gguf", GgufConfig())}
         views = {
             name: GgufView(name, table, store, tuple(file_findings(name, table, store, hardware)))
@@ -142,7 +143,7 @@ class _Examination:
             yield from hardware_findings(hardware)
         yield from disk_findings(store.folder, ledger_file(config, self.providers.guard))
         yield from prices
-        yield from ledger
+        yield from money
 
     def _slow_checks(self) -> tuple[dict[str, ProviderState], list[Finding], MachineFacts | None]:
         """The checks that may take long, all at once."""
@@ -153,6 +154,7 @@ class _Examination:
                 checks[name] = ProviderCheck(name, table, self.checked, self.providers, self.options, self.environment)
         # To import packages takes seconds on a busy machine, which must not count as a provider's time.
         ledger_file(self.config, self.providers.guard, load=True)
+        load_cache(self.config, self.providers.guard)
         for check in checks.values():
             check.load()
 
@@ -164,6 +166,7 @@ class _Examination:
         jobs[_LEDGER] = lambda: examine_ledger(
             self.config, self.providers.guard, self.environment.clock, offline=self.options.offline
         )
+        jobs[_CACHE] = lambda: examine_cache(self.config, self.providers.guard, offline=self.options.offline)
         jobs[_HARDWARE] = lambda: examine_hardware(self.environment)
         try:
             results = run_all(jobs, within_s=self.options.timeout_s)
@@ -173,12 +176,15 @@ class _Examination:
             name: state if isinstance(state := results[name], ProviderState) else check.unknown(_failed(state))
             for name, check in checks.items()
         }
-        ledger, hardware = results[_LEDGER], results[_HARDWARE]
-        if not isinstance(ledger, list):
-            message = _failed(ledger) or f"it did not answer within {self.options.timeout_s:g} s"
-            remedy = "Check that ledger.url names a running server."
-            ledger = [Finding("ledger", "money", "ledger", "problem", message, remedy)]
-        return states, ledger, hardware if isinstance(hardware, MachineFacts) else None
+        money, hardware = [], results[_HARDWARE]
+        for name, found in (("ledger", results[_LEDGER]), ("cache", results[_CACHE])):
+            if isinstance(found, list):
+                money += found
+                continue
+            message = _failed(found) or f"it did not answer within {self.options.timeout_s:g} s"
+            remedy = f"Check that {name}.url names a running server."
+            money.append(Finding(name, "money", name, "problem", message, remedy))
+        return states, money, hardware if isinstance(hardware, MachineFacts) else None
 
     def _targets(
         self, states: Mapping[str, ProviderState], views: Mapping[str, GgufView]

@@ -56,6 +56,7 @@ class AttemptFacts:
         charge: What the provider itself says that the answer costs: it counts before any price list.
         sources: For `ChatCompletion.sources`.
         warnings: For `ChatCompletion.warnings`; see `warn`.
+        request_warnings: Those of them that are about the request: each whole answer to it has them.
         bodies: The provider's own bodies, one a chunk, parsed or as bytes, for `ChatCompletion.raw`.
         body: The provider's own body, where the answer was a single one: parsed, or as bytes where it is long.
         is_loading: Whether the target is slow, not dead: its model is loading, or it reads a long prompt and shows
@@ -85,6 +86,7 @@ class AttemptFacts:
     charge: Charge | None = None
     sources: list[Source] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    request_warnings: list[str] = field(default_factory=list)
     bodies: list[bytes | dict[str, Any]] = field(default_factory=list)
     body: dict[str, Any] | bytes | None = None
     is_loading: bool = False
@@ -119,16 +121,21 @@ class AttemptFacts:
             without: As in `redact`.
         """
         self.warnings[:] = [without(warning) for warning in self.warnings]
+        self.request_warnings[:] = [without(warning) for warning in self.request_warnings]
         self.sources[:] = [each.model_copy(update=without(each.model_dump())) for each in self.sources]
 
-    def warn(self, warning: str) -> None:
+    def warn(self, warning: str, *, is_of_request: bool = False) -> None:
         """Adds a warning, unless it is there already.
 
         Args:
             warning: One sentence.
+            is_of_request: Whether the next answer to the same request would have it too, and nothing is missing in the
+                answer. The cache keeps no answer with another warning.
         """
         if warning not in self.warnings:
             self.warnings.append(warning)
+        if is_of_request and warning not in self.request_warnings:
+            self.request_warnings.append(warning)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,6 @@ class ClusterRun:
     def __init__(self, setup: JobSetup, run: Run, *, keeps_results: bool) -> None:
         self._setup = setup
         self._work = run.work
-        self._target_of = run.asker.target_of
         self._keeps = keeps_results
         self._out: queue.SimpleQueue[BulkResult | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._conduct, name="llama-client-bulk-ray", daemon=True)
@@ -124,7 +123,8 @@ class ClusterRun:
             shards = cluster.workers(model, most, options.ray_workers)
             self._leases = Leases(shards, self._work.tally.total, self._work.dispatcher.purse)
             mailbox = cluster.mailbox()
-            job = ShardJob(mailbox, handover, self._work.form, MOST if most is None else -(-most // shards))
+            each = MOST if most is None else -(-most // shards)
+            job = ShardJob(mailbox, handover, self._work.form, each, self._work.journal.is_lasting)
             cluster.pipeline(job, shards, model, self._workers_ended)
             self._exchange(cluster, mailbox)
             self._work.tell(is_last=True)

@@ -75,6 +75,8 @@ class ChatStage:
         }
         # Opened where it works: an instance may be on its way to other processes.
         self._open: _OpenStage | None = None
+        # Ray drops the copies of an instance without a word.
+        self._is_copy = False
 
     def __call__(self, batch: Any) -> Any:
         """The batch as an Arrow table, with `answer` (or the schema's properties), `error`, `usd` and `target`.
@@ -91,7 +93,11 @@ class ChatStage:
             return table
         source = open_input(table, **self._shape)
         self._open = self._open or _OpenStage(self._config, self._max_concurrency)
-        results = self._open.answer(source)
+        try:
+            results = self._open.answer(source)
+        finally:
+            if self._is_copy:
+                self.close()
         added = zip(*(record_of(result, source.answers).added for result in results), strict=True)
         types = arrow_types(arrow)
         for field, values in zip(source.answers.fields(source.columns), added, strict=True):
@@ -105,17 +111,14 @@ class ChatStage:
         if opened is not None:
             opened.close()
 
-    def __del__(self) -> None:
-        # Ray drops the copies of an instance without a word.
-        if getattr(self, "_open", None) is not None:
-            self.close()
-
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, ({**self._shape, "config": self._config, "max_concurrency": self._max_concurrency},)
 
 
 def _again(arguments: Mapping[str, Any]) -> ChatStage:
-    return ChatStage(**arguments)
+    stage = ChatStage(**arguments)
+    stage._is_copy = True
+    return stage
 
 
 class _OpenStage:
@@ -155,7 +158,10 @@ class _OpenStage:
         def pending(row: Row) -> PendingRow:
             return PendingRow(row, asker.target_of(row))
 
-        work = Work(source, NoJournal(), dispatcher, Tally(), pending, form=form)
+        ledger = context.accounting.ledger
+        # An actor may be ended by its process.
+        flush = None if ledger is None else ledger.flush
+        work = Work(source, NoJournal(), dispatcher, Tally(), pending, flush, form=form)
         run = TaskRun(work, asker.answer, context.clock, keeps_results=True)
         found: dict[int, BulkResult] = {}
         try:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from llama_client.bulk.asking import Asker
 from llama_client.bulk.dispatcher import Dispatcher
 from llama_client.bulk.limits import AdaptiveLimits
+from llama_client.bulk.outages import Outages
 from llama_client.bulk.pending import Done, PendingRow, usd_of
 from llama_client.bulk.tasks import TaskRun
 from llama_client.bulk.work import BATCH, FLUSH_S
@@ -52,12 +53,14 @@ class ShardJob:
         handover: What its client is opened with.
         form: What answers are parsed to; None: they stay text.
         most: The most calls in flight.
+        is_lasting: Whether another run of the job finds what was recorded.
     """
 
     mailbox: Any
     handover: Handover
     form: AnswerForm | None
     most: int
+    is_lasting: bool
 
 
 class Shard:
@@ -138,7 +141,7 @@ def _first(error: BaseException) -> BaseException:
 
 async def _serve(job: ShardJob, client: AsyncLlamaClient, link: _Link) -> None:
     context = client._context
-    asker, limits = Asker(context, job.form), AdaptiveLimits(job.most)
+    asker, limits, outages = Asker(context, job.form), AdaptiveLimits(job.most), Outages()
     ledger = context.accounting.ledger
     serving = asyncio.current_task()
     running: list[TaskRun] = []
@@ -157,7 +160,9 @@ async def _serve(job: ShardJob, client: AsyncLlamaClient, link: _Link) -> None:
         while not (reply := await asyncio.to_thread(link.ask, "read", most=BATCH)).is_over:
             if not reply.rows:
                 continue
-            dispatcher = Dispatcher(limits, job.most, read_ahead=_READ_AHEAD)
+            dispatcher = Dispatcher(
+                limits, job.most, read_ahead=_READ_AHEAD, is_lasting=job.is_lasting, outages=outages
+            )
             work = _ShardWork(link, reply.rows, dispatcher, asker.target_of, ledger.flush if ledger else None)
             run = TaskRun(work, asker.answer, context.clock, keeps_results=False)
             running[:] = [run]

@@ -98,6 +98,9 @@ def require_plain(facts: AttemptFacts) -> None:
     if facts.warnings or type(facts.warnings) is not list:
         given: Any = facts.warnings
         facts.warnings = [given] if isinstance(given, str) else [str(each) for each in given or ()]
+    if facts.request_warnings or type(facts.request_warnings) is not list:
+        about: Any = facts.request_warnings
+        facts.request_warnings = [about] if isinstance(about, str) else [str(each) for each in about or ()]
     if facts.reason is not None and type(facts.reason) is not str:
         facts.reason = _text(facts.reason)
     if facts.body is not None and type(facts.body) not in (dict, bytes):

@@ -127,6 +127,8 @@ class CachedCall:
         chunk = stored.as_chunk(record.request_id, target.name, target.provider_name)
         attempt = record.start_hit(step, stored)
         attempt.facts.sources.extend(stored.sources)
+        for warning in stored.warnings:
+            attempt.facts.warn(warning, is_of_request=True)
         attempt.facts.body = stored.body
         attempt.facts.bodies.extend(stored.bodies)
         arrived, rest = list[ChatCompletionChunk](), list[ChatCompletionChunk]()
@@ -162,9 +164,10 @@ class CachedCall:
             place = self._placed(candidate) if candidate.request is call.request else None
         if place is None or place.identity != identity_of(candidate.target.provider, call.model):
             return None
-        doubts = [each for each in facts.warnings if each not in candidate.warnings and not each.startswith(COST_DOUBT)]
+        others = (*candidate.warnings, *facts.request_warnings)
+        has_doubts = any(each not in others and not each.startswith(COST_DOUBT) for each in facts.warnings)
         choices = answer.choices()
-        if doubts or not is_kept(call.request, choices):
+        if has_doubts or not is_kept(call.request, choices):
             return None
         stored = Stored(
             chunk_of(answer.first, choices, answer.usage, answer.service_tier),
@@ -173,6 +176,7 @@ class CachedCall:
             tuple(facts.sources),
             None if facts.body is None else bytes_of(facts.body),
             () if facts.body is not None else tuple(map(bytes_of, facts.bodies)),
+            tuple(facts.request_warnings),
         )
         return stored if self._cache.put(place.key, stored) else None
 

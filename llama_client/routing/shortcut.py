@@ -126,7 +126,7 @@ def _completion(stored: Stored, target: Target, request_id: str, attempt: Attemp
         "attempts": [attempt],
         "timing": unchecked(Timing, timing),
         "sources": [source.model_copy() for source in stored.sources] if stored.sources else [],
-        "warnings": [],
+        "warnings": list(stored.warnings),
     }
     return unchecked(ChatCompletion, values, {"_raw": stored.body, "_raw_chunks": stored.bodies})
 

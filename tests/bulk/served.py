@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.bulk.connections import JsonConnection
+
 _ROOT = Path(__file__).parents[2]
 # No 429: a job that is rate limited goes slower, as it should.
 _FAULTS = ("500", "503", "hangup", "cut")
@@ -45,56 +47,34 @@ class Books:
         return self.asked
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(JsonConnection):
     def __init__(self, books: Books) -> None:
+        super().__init__()
         self._books = books
-        self._read = b""
-        self._transport: asyncio.Transport | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._read += data
-        head, end, body = self._read.partition(b"\r\n\r\n")
-        length = next(
-            (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
-        )
-        if not end or len(body) < length:
-            return
-        self._read = body[length:]
+    def requested(self, head: bytes, body: bytes) -> None:
+        books = self._books
         if head.startswith(b"GET"):
-            self._reply(
-                200, {"asked": self._books.asked, "most": self._books.most_in_flight, "answers": self._books.answers}
-            )
+            self.reply(200, {"asked": books.asked, "most": books.most_in_flight, "answers": books.answers})
             return
-        self._books.in_flight += 1
-        self._books.most_in_flight = max(self._books.most_in_flight, self._books.in_flight)
-        asyncio.get_running_loop().call_later(self._books.delay_s, self._answer, json.loads(body[:length]))
+        books.in_flight += 1
+        books.most_in_flight = max(books.most_in_flight, books.in_flight)
+        asyncio.get_running_loop().call_later(books.delay_s, self._answer, json.loads(body))
 
     def _answer(self, asked: dict[str, Any]) -> None:
         books, prompt = self._books, asked["messages"][-1]["content"]
         books.in_flight -= 1
-        if self._transport is None or self._transport.is_closing():
+        if not self.is_open:
             return
         fault = books.chance.choice(_FAULTS) if books.chance.random() < books.faults else None
         if prompt == REFUSED:
-            self._reply(400, {"error": {"message": "not this"}})
+            self.reply(400, {"error": {"message": "not this"}})
         elif fault == "hangup":
-            self._transport.abort()
+            self.hang_up()
         elif fault in ("500", "503"):
-            self._reply(int(fault), {"error": {"message": "not now"}})
+            self.reply(int(fault), {"error": {"message": "not now"}})
         else:
-            self._reply(200, _completion(prompt, 0 if fault else books.number(prompt)), is_cut=fault is not None)
-
-    def _reply(self, status: int, body: Any, *, is_cut: bool = False) -> None:
-        assert self._transport is not None
-        content = json.dumps(body).encode()
-        head = f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
-        self._transport.write(head.encode() + (content[: len(content) // 2] if is_cut else content))
-        if is_cut:
-            self._transport.close()
+            self.reply(200, _completion(prompt, 0 if fault else books.number(prompt)), is_cut=fault is not None)
 
 
 def _completion(prompt: str, number: int) -> dict[str, Any]:

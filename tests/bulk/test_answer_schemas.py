@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from llama_client.bulk.inputs.json_schema import Checker, SchemaError
+from llama_client.bulk.inputs.json_schema import Checker
+from llama_client.bulk.inputs.schema_forms import SchemaError
 
 _TREE = {
     "type": "object",
@@ -32,6 +33,10 @@ CASES: list[tuple[Any, list[Any], list[tuple[Any, str]]]] = [
     ({"minItems": 1, "maxItems": 2}, [[1], [1, 2]], [([], "0 items, too few"), ([1, 2, 3], "has 3 items")]),
     ({"uniqueItems": True}, [[1, True], ["a"]], [([1, 1.0], "the same item twice"), ([{"a": 1}, {"a": 1}], "twice")]),
     ({"prefixItems": [{"type": "string"}], "items": False}, [["a"]], [(["a", 1], "[1]: must not be there")]),
+    ({"items": [{"type": "string"}], "additionalItems": False}, [["a"]], [(["a", 1], "[1]: must not"), ([1], "[0]")]),
+    ({"dependencies": {"a": ["b"], "c": {"required": ["d"]}}}, [{}], [({"a": 1}, "beside 'a'"), ({"c": 1}, "d: is")]),
+    ({"$ref": "#/$defs/a%20b", "$defs": {"a b": {"type": "string"}}}, ["a"], [(1, "must be string")]),
+    ({"$ref": "#/prefixItems/0", "prefixItems": [{"type": "string"}]}, ["a"], [(1, "must be string")]),
     ({"contains": {"const": 1}}, [[0, 1]], [([0], "has 0 of the items")]),
     ({"contains": {"const": 1}, "minContains": 0, "maxContains": 1}, [[]], [([1, 1], "has 2 of the items")]),
     (_TREE, [{"name": "a", "under": [{"name": "b"}]}], [({"name": "a", "under": [{}]}, "under[0].name: is required")]),
@@ -76,9 +81,19 @@ def test_a_value_fits_or_is_told_where_it_does_not(schema: Any, good: list[Any],
         ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "its references go in a circle"),
         ({"properties": {"a": {"type": "date"}}}, "type 'date' is unknown"),
         ({"properties": ["a"]}, "properties must be an object"),
-        ({"items": {"minItems": "a"}}, "minItems must be a whole number"),
+        ({"items": {"minItems": "a"}}, "minItems must be a whole number, got a text"),
+        ({"minimum": "1"}, "minimum must be a number, got a text"),
+        ({"minimum": 1, "exclusiveMinimum": True}, "exclusiveMinimum must be a number, got true or false"),
+        ({"multipleOf": 0}, "multipleOf must be above 0"),
+        ({"properties": {"a": "string"}}, "each part of it must be an object, true or false, got a text"),
+        ({"anyOf": [{"type": "string"}, None]}, "each part of it must be an object, true or false, got null"),
+        (
+            {"properties": {"a": {}}, "unevaluatedProperties": False},
+            "unevaluatedProperties is not checked; leave it out",
+        ),
+        ({"items": {"$dynamicRef": "#node"}}, "$dynamicRef is not checked"),
     ],
-    ids=["out", "anchor", "circle", "type", "properties", "minItems"],
+    ids=str,
 )
 def test_a_schema_that_is_none_is_told(schema: Any, sentence: str) -> None:
     with pytest.raises(SchemaError) as caught:

@@ -94,6 +94,9 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ("a.jsonl", _BATCH[:-2] + ', "url": "/v1/embeddings"}', "url must be '/v1/chat/completions', got"),
     ("a.jsonl", _BATCH.replace("]}", '], "stream": true}'), "body.stream must not be true: a job takes"),
     ("a.jsonl", _BATCH.replace("]}", '], "temprature": 1}'), "body.temprature is unknown; did you mean 'temp"),
+    ("a.jsonl", _BATCH.replace("]}", '], "model": ""}'), "line 1: body.model must be a model's name, or a list"),
+    ("a.jsonl", _BATCH.replace("]}", '], "model": 5}'), "or a list of these, got a number"),
+    ("a.jsonl", _BATCH.replace("]}", '], "model": []}'), "or a list of these, got an empty list"),
     ("a.jsonl", _BATCH + _BATCH.replace("]}", '], "temperature": 9}'), "a.jsonl, line 2: temperature: must be less"),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -44,3 +45,13 @@ def test_what_is_no_dataframe_gives_none_back_and_is_not_asked(mode: str) -> Non
         with pytest.raises(InvalidRequestError, match="the input is an iterable, and only a pandas DataFrame gives"):
             _frame(mode, fake.config(), ["a"])
         assert not fake.requests
+
+
+@pytest.mark.parametrize("kind", ["period", "interval"])
+def test_what_parquet_has_no_type_for_is_text_in_it(kind: str, tmp_path: Path) -> None:
+    values = pd.period_range("2020", periods=2) if kind == "period" else pd.interval_range(0, 2)
+    frame = pd.DataFrame({"text": ["a", "b"], "when": values})
+    with FakeProvider() as fake, LlamaClient(fake.config()) as client:
+        fake.always("x")
+        client.bulk(frame).run(tmp_path / "out.parquet")
+    assert pd.read_parquet(tmp_path / "out.parquet")["when"].tolist() == [str(each) for each in values]

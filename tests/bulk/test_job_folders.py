@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from llama_client import BadRequestError, JobError
+from llama_client import BadRequestError, JobError, LlamaClient
 from llama_client.bulk.job.folder import JobFolder
 from llama_client.bulk.job.manifest import JobOptions
 from llama_client.bulk.results import BulkResult
@@ -217,3 +217,12 @@ def test_earlier_results_of_an_iterator_have_their_columns(fake: FakeProvider, t
     for _ in range(2):
         found, _ = results("sync", fake.config(), iter(rows), job=tmp_path / "job")
         assert sorted(each.row.columns["label"] for each in found) == ["a", "b"]
+
+
+def test_a_file_is_no_folder_of_a_job(tmp_path: Path) -> None:
+    (tmp_path / "job").write_text("precious")
+    with FakeProvider() as fake, LlamaClient(fake.config()) as client:
+        with pytest.raises(JobError, match="is a file; name an empty folder, or a new one"):
+            list(client.bulk(["a"], job=tmp_path / "job"))
+    assert (tmp_path / "job").read_text() == "precious"
+    assert fake.requests == []

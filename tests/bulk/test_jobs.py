@@ -16,12 +16,14 @@ from llama_client import (
     AuthenticationError,
     BadRequestError,
     BudgetExceededError,
+    InvalidRequestError,
     JobError,
     LlamaClient,
+    LlamaClientError,
     RateLimitError,
     ServerError,
 )
-from llama_client.bulk.receipt import BulkProgress
+from llama_client.bulk.receipt import BulkProgress, BulkReceipt
 from llama_client.testing import FakeClock, FakeProvider, fails
 from tests.bulk.jobs import MODES, lines, results, run
 
@@ -237,3 +239,53 @@ def test_a_file_of_somebody_elses_is_left_alone(fake: FakeProvider, mode: str, t
     assert (tmp_path / "out.jsonl").read_text() == "precious"
     assert fake.requests == []
     assert not (tmp_path / "out.jsonl.job").exists()
+
+
+_BATCH_ROW = {"custom_id": "a", "body": {"messages": [{"role": "user", "content": "Hi"}]}}
+
+
+@both
+@pytest.mark.parametrize("row", ["Hi", _BATCH_ROW], ids=["prompt", "batch-line"])
+@pytest.mark.parametrize("model", ["", [], [""], 5], ids=["empty", "no-names", "empty-name", "number"])
+@pytest.mark.parametrize("way", ["argument", "params", "view"])
+def test_a_model_that_is_no_name_is_told_and_nothing_is_asked(
+    fake: FakeProvider, mode: str, row: Any, model: Any, way: str
+) -> None:
+    ways: dict[str, dict[str, Any]] = {"argument": {"model": model}, "params": {"params": {"model": model}}}
+    if way != "view":
+        with pytest.raises(InvalidRequestError, match="model: must be 'provider/model-id'") as raised:
+            results(mode, fake.config(), [row], **ways[way])
+    else:
+        with (
+            LlamaClient(fake.config()) as client,
+            pytest.raises(InvalidRequestError, match="model: must be 'provider/model-id'") as raised,
+        ):
+            list(client.with_options(model=model).bulk([row]))
+    assert raised.value.param == "model"
+    assert fake.requests == []
+
+
+def test_a_receipt_says_whether_a_run_has_begun(fake: FakeProvider, tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"text": "a"}\n')
+    with LlamaClient(fake.config()) as client:
+        job = client.bulk(path)
+        assert job.receipt == BulkReceipt(has_begun=False)
+        assert "not begun" in job._repr_html_()
+        list(job)
+        assert (job.receipt.has_begun, job.receipt.answered) == (True, 1)
+        path.unlink()
+        with pytest.raises(LlamaClientError, match=r"in\.jsonl"):
+            list(job)
+        assert job.receipt == BulkReceipt(has_begun=False)
+
+
+@both
+@pytest.mark.parametrize("path", ["", ".", "a\0.csv", 5, b"a.csv", None], ids=repr)
+def test_a_path_that_is_none_is_told_and_nothing_is_asked(fake: FakeProvider, mode: str, path: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="path: must be a path, got"):
+        run(mode, fake.config(), ["a"], path)
+    if path not in (None, "."):
+        with pytest.raises(InvalidRequestError, match="job: must be a path, got"):
+            results(mode, fake.config(), ["a"], job=path)
+    assert fake.requests == []

@@ -63,7 +63,7 @@ def test_ipython_on_a_terminal_shows_nothing(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_job_as_the_last_line_of_a_cell_is_its_receipt() -> None:
     with FakeProvider().always("Hello"), LlamaClient({**CONFIG, "prices": PRICES}) as client:
         job = client.bulk(["a", "b"])
-        assert "0 rows" in job._repr_html_()
+        assert "not begun" in job._repr_html_()
         assert len(list(job)) == 2
         assert "2 rows: 2 answered" in job._repr_html_()
 
@@ -72,6 +72,11 @@ def test_a_job_as_the_last_line_of_a_cell_is_its_receipt() -> None:
     ("progress", "line"),
     [
         pytest.param(BulkProgress(0, 0, 8, 10, None, Decimal(0), 0.1), "0 of 10 rows", id="early"),
+        pytest.param(
+            BulkProgress(7, 0, 1, 10, 5.0, Decimal(0), 50.0, waits_for="here/m", unreached_s=42.0),
+            "waiting for here/m, no connection for 42 s; 7 of 10 rows",
+            id="no connection",
+        ),
         pytest.param(BulkProgress(7, 0, 8, None, None, Decimal(0), 0.1), "7 rows", id="no total"),
         pytest.param(
             BulkProgress(1200, 3, 8, 5000, 41.2, Decimal("0.0123"), 30.0, Decimal("0.05126"), 92.1),
@@ -90,7 +95,8 @@ def test_the_line_says_how_far_it_is(progress: BulkProgress, line: str) -> None:
 
 
 def test_an_unknown_cost_is_said_and_not_zero() -> None:
-    receipt = BulkReceipt(rows=2, answered=2, calls=2, usd=None, known_usd=Decimal("0.5"), prompt_tokens=None)
+    known_usd = Decimal("0.5")
+    receipt = BulkReceipt(2, answered=2, calls=2, usd=None, known_usd=known_usd, prompt_tokens=None, has_begun=True)
     assert receipt_lines(receipt)[1].startswith("cost unknown, of which $0.50 known, 2 calls, 0.0 s")
 
 

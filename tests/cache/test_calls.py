@@ -7,6 +7,7 @@ import itertools
 import os
 import sqlite3
 import threading
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from decimal import Decimal
@@ -82,6 +83,62 @@ def test_the_short_way_gives_the_same_as_the_long_one(config: Config, kind: str)
     assert [each.attempts[0].model_dump(exclude=times) for each in (short, long)] == [
         short.attempts[0].model_dump(exclude=times)
     ] * 2
+
+
+class Looked(Mapping[str, Any]):
+    """A message that counts how often it is read."""
+
+    def __init__(self, content: str) -> None:
+        self._values = {"role": "user", "content": content}
+        self.times = 0
+
+    def __getitem__(self, name: str) -> str:
+        self.times += 1
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_a_call_that_is_not_in_the_cache_is_checked_once(config: Config, is_async: bool) -> None:
+    def times(config: Config) -> int:
+        message = Looked("Why?")
+        if is_async:
+
+            async def ask() -> None:
+                async with AsyncLlamaClient(config) as client:
+                    await client.chat.completions.create(messages=[message])
+
+            asyncio.run(ask())
+        else:
+            with LlamaClient(config) as client:
+                client.chat.completions.create(messages=[message])
+        return message.times
+
+    with FakeProvider() as fake:
+        fake.always("Hi")
+        assert times(config) == times({**config, "cache": {"enabled": False}})
+    assert len(fake.requests) == 2
+
+
+@pytest.mark.parametrize("local_only", [False, True], ids=["short way", "long way"])
+def test_a_warning_about_the_request_is_kept_with_the_answer(config: Config, local_only: bool) -> None:
+    groq = {"groq": {"base_url": "http://127.0.0.1:9/v1", "api_key": "k"}}
+    config = {**config, "default_model": "groq/m", "providers": groq}
+    asked: Any = {"messages": [{"role": "user", "content": "a"}], "frequency_penalty": 0.5}
+    replies = []
+    with FakeProvider() as fake:
+        fake.says("x")
+        for _ in range(2):
+            # The second client finds it in the database.
+            with LlamaClient(config, local_only=local_only) as client:
+                replies += [client.chat.completions.create(**asked) for _ in range(2)]
+    assert [each.is_cached for each in replies] == [False, True, True, True]
+    assert [each.warnings for each in replies] == [["groq accepts frequency_penalty and does not apply it yet"]] * 4
 
 
 def test_hits_are_reported_by_day_too(config: Config) -> None:

@@ -163,5 +163,18 @@ def test_a_model_in_this_process_is_not_asked_twice(demo_model: Path, tmp_path: 
             reply = client.ask("Say hello.", max_tokens=4, temperature=0)
             texts.append((reply.text, reply.is_cached))
     assert texts == [(texts[0][0], False), (texts[0][0], True)]
+    # What it is not held to, each answer to the request is not held to.
+    numbers = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True, "maxItems": 2}
+    schema = {"type": "object", "properties": {"list": numbers}}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    told = []
+    with LlamaClient(config) as client:
+        for _ in range(2):
+            reply = client.chat.completions.create(
+                messages=[{"role": "user", "content": "A list."}], response_format=form, max_tokens=40, temperature=0
+            )
+            told.append((reply.text, reply.is_cached, reply.warnings))
+    assert told == [(told[0][0], False, told[0][2]), (told[0][0], True, told[0][2])]
+    assert "is not held to all of the schema" in told[0][2][0]
     with closing(LlamaClient({**config, "providers": {"laptop": {**laptop, "n_ctx": 1024}}})) as client:
         assert not client.ask("Say hello.", max_tokens=4, temperature=0).is_cached

@@ -38,7 +38,7 @@ def test_an_answer_is_the_same_when_it_comes_back(name: str, choice: dict[str, A
     assert answer.first is not None
     source = Source(kind="citation", url="https://example.com/a")
     bytes_ = chunk_of(answer.first, answer.choices(), answer.usage, None)
-    stored = Stored(bytes_, Decimal("0.1"), 5.5, (source,), b'{"a": 1}', (b"1", b"2"))
+    stored = Stored(bytes_, Decimal("0.1"), 5.5, (source,), b'{"a": 1}', (b"1", b"2"), ("w",))
     again = unpacked(packed(stored), 1 << 20)
     assert again == stored
     back = Accumulator(None, "some/m")

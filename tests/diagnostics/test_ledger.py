@@ -119,7 +119,7 @@ def test_a_ledger_that_takes_too_long_is_skipped_and_nobody_is_told_to_move_it(
     doctor: Doctor, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(file, [Spent("a/b", "0.5")] * 3000)
-    monkeypatch.setattr("llama_client.diagnostics.ledger._QUERY_S", 0.0)
+    monkeypatch.setattr("llama_client.diagnostics.ledger.QUERY_S", 0.0)
     # So that it is asked early enough whether to go on.
     monkeypatch.setattr("llama_client.costs.inspection._STEPS_BETWEEN_LOOKS", 1)
     found = of(doctor.says(ledger(file)), "ledger")

@@ -44,6 +44,8 @@ def told(progress: BulkProgress) -> None:
     assert_type(progress.seconds, float)
     assert_type(progress.expected_usd, Decimal | None)
     assert_type(progress.left_s, float | None)
+    assert_type(progress.waits_for, str | None)
+    assert_type(progress.unreached_s, float | None)
 
 
 def jobs(client: LlamaClient, questions: Iterator[str]) -> None:
@@ -129,6 +131,7 @@ def receipts(receipt: BulkReceipt) -> None:
     assert_type(receipt.known_usd, Decimal)
     assert_type(receipt.seconds, float)
     assert_type(receipt.maybe_paid_twice, int)
+    assert_type(receipt.has_begun, bool)
     assert_type(receipt.venues, Mapping[Venue, VenueReceipt])
     assert_type(receipt.venues["batch"].rows, int)
     assert_type(receipt.venues["batch"].list_usd, Decimal | None)

@@ -98,6 +98,8 @@ def of_a_provider(client: LlamaClient) -> None:
     except UnsupportedFeatureError as error:
         assert_type(error.param, str | None)
         assert_type(error.is_lasting, bool)
+    except APIConnectionError as error:
+        assert_type(error.is_unreached, bool)
     except StreamInterruptedError as error:
         assert_type(error.partial, ChatCompletion | None)
     except RateLimitError as error:

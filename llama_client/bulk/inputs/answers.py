@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import BaseModel, RootModel, model_validator
 
 from llama_client.bulk.inputs.json_lines import kind_of
-from llama_client.bulk.inputs.json_schema import Checker, SchemaError, resolved
+from llama_client.bulk.inputs.json_schema import Checker
+from llama_client.bulk.inputs.schema_forms import SchemaError, resolved
 from llama_client.errors import GenerationFailedError, InvalidRequestError
 from llama_client.structured import AnswerForm
 from llama_client.validation import broken_rule

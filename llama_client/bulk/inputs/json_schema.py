@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from llama_client.bulk.inputs.json_lines import kind_of
+from llama_client.bulk.inputs.schema_forms import MAX_DEPTH, patterns_of, resolved, types_of
 
-_MAX_DEPTH = 200
 _IS: dict[str, Callable[[Any], bool]] = {
     "object": lambda value: isinstance(value, dict),
     "array": lambda value: isinstance(value, list),
@@ -25,17 +24,6 @@ _IS: dict[str, Callable[[Any], bool]] = {
         (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
     ),
 }
-_LISTS = ("enum", "required", "prefixItems", "allOf", "anyOf", "oneOf")
-_COUNTS = [f"{bound}{what}" for bound in ("min", "max") for what in ("Length", "Items", "Properties", "Contains")]
-# What a check relies on.
-_FORMS: dict[str, tuple[Any, str]] = {
-    **dict.fromkeys(_LISTS, (list, "a list")),
-    **dict.fromkeys(_COUNTS, (int, "a whole number")),
-    **dict.fromkeys(("properties", "patternProperties", "$defs", "definitions"), (Mapping, "an object")),
-    **dict.fromkeys(("dependentRequired", "dependentSchemas"), (Mapping, "an object")),
-    **dict.fromkeys(("$ref", "pattern"), (str, "a text")),
-    "type": ((str, list), "a text or a list of texts"),
-}
 
 
 class Problem(NamedTuple):
@@ -45,35 +33,6 @@ class Problem(NamedTuple):
     sentence: str
 
 
-class SchemaError(Exception):
-    """The schema itself cannot be used."""
-
-
-def resolved(schema: Any, root: Any) -> Any:
-    """The schema that the references of a part of `root` lead to.
-
-    Raises:
-        SchemaError: They lead nowhere.
-    """
-    for _ in range(_MAX_DEPTH):
-        if not (isinstance(schema, Mapping) and isinstance(schema.get("$ref"), str)):
-            return schema
-        schema = _target(schema["$ref"], root)
-    raise SchemaError("its references go in a circle")
-
-
-def _target(reference: str, root: Any) -> Any:
-    if reference != "#" and not reference.startswith("#/"):
-        raise SchemaError(f"$ref {reference!r:.60} leads out of the schema, or to an anchor; only '#/...' is followed")
-    found = root
-    for part in reference[1:].split("/")[1:]:
-        name = part.replace("~1", "/").replace("~0", "~")
-        if not isinstance(found, Mapping) or name not in found:
-            raise SchemaError(f"$ref {reference!r:.60} leads nowhere")
-        found = found[name]
-    return found
-
-
 class Checker:
     """A JSON schema as a check.
 
@@ -81,50 +40,20 @@ class Checker:
         schema: The schema.
 
     Raises:
-        SchemaError: It is no schema: a reference that leads nowhere, a pattern that is none, an unknown type.
+        SchemaError: It is no schema (a reference that leads nowhere, a pattern that is none, an unknown type), or has a
+            keyword that is not checked.
     """
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._root = schema
-        self._patterns: dict[str, re.Pattern[str]] = {}
-        self._prepare(schema, 0)
+        self._patterns = patterns_of(schema)
 
     def problem(self, value: Any) -> Problem | None:
         """The first thing that does not fit; None: all does."""
         return self._problem(value, self._root, "", 0)
 
-    def _prepare(self, schema: Any, depth: int) -> None:
-        if depth > _MAX_DEPTH:
-            raise SchemaError("it is nested too deeply")
-        if isinstance(schema, list):
-            for each in schema:
-                self._prepare(each, depth + 1)
-        if not isinstance(schema, Mapping):
-            return
-        resolved(schema, self._root)
-        for key, (form, words) in _FORMS.items():
-            if key in schema and (not isinstance(schema[key], form) or isinstance(schema[key], bool)):
-                raise SchemaError(f"{key} must be {words}")
-        for each in _types(schema):
-            if each not in _IS:
-                raise SchemaError(f"type {each!r} is unknown; JSON schema has {', '.join(_IS)}")
-        for pattern in (*schema.get("patternProperties", ()), *([schema["pattern"]] if "pattern" in schema else ())):
-            self._compile(pattern)
-        for key, inner in schema.items():
-            if key in ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"):
-                for each in inner.values():
-                    self._prepare(each, depth + 1)
-            elif key not in ("enum", "const", "default", "examples"):
-                self._prepare(inner, depth + 1)
-
-    def _compile(self, pattern: str) -> None:
-        try:
-            self._patterns[pattern] = re.compile(pattern)
-        except re.error as error:
-            raise SchemaError(f"pattern {pattern!r:.60} is no regular expression of Python ({error})") from None
-
     def _problem(self, value: Any, schema: Any, at: str, depth: int) -> Problem | None:
-        if depth > _MAX_DEPTH:
+        if depth > MAX_DEPTH:
             return Problem(at, "is nested too deeply")
         if schema is False:
             return Problem(at, "must not be there")
@@ -149,7 +78,7 @@ class Checker:
     def _of_type(self, value: Any, schema: Mapping[str, Any], at: str, depth: int) -> Problem | None:
         if isinstance(value, float) and not math.isfinite(value):
             return Problem(at, "must be a finite number")
-        wanted = _types(schema)
+        wanted = types_of(schema)
         if wanted and not any(_IS[each](value) for each in wanted):
             return Problem(at, f"must be {' or '.join(wanted)}, got {kind_of(value)}")
         if "const" in schema and not _same(value, schema["const"]):
@@ -170,7 +99,7 @@ class Checker:
         if isinstance(value, int | float) and not isinstance(value, bool):
             for name, is_wrong, words in _BOUNDS:
                 bound = schema.get(name)
-                if isinstance(bound, int | float) and not isinstance(bound, bool) and is_wrong(value, bound):
+                if bound is not None and is_wrong(value, bound):
                     return Problem(at, f"must be {words} {bound}")
         return None
 
@@ -182,10 +111,10 @@ class Checker:
                 return Problem(_below(at, name), "is required")
         if not schema.get("minProperties", 0) <= len(value) <= schema.get("maxProperties", math.inf):
             return Problem(at, f"has {len(value)} names, too few or too many")
-        for name, needed in schema.get("dependentRequired", {}).items():
+        for name, needed in {**_older(schema, list), **schema.get("dependentRequired", {})}.items():
             if name in value and (missing := [each for each in needed if each not in value]):
                 return Problem(_below(at, missing[0]), f"is required beside {name!r}")
-        for name, each in schema.get("dependentSchemas", {}).items():
+        for name, each in {**_older(schema, dict | bool), **schema.get("dependentSchemas", {})}.items():
             if name in value and (found := self._problem(value, each, at, depth)):
                 return found
         return self._of_properties(value, schema, at, depth)
@@ -212,9 +141,12 @@ class Checker:
             return Problem(at, f"has {len(value)} items, too few or too many")
         if schema.get("uniqueItems") and len({_key(each) for each in value}) < len(value):
             return Problem(at, "has the same item twice")
-        first = schema.get("prefixItems", [])
+        first, others = schema.get("prefixItems", []), schema.get("items", True)
+        if isinstance(others, list):
+            # As it was written before `prefixItems`.
+            first, others = others, schema.get("additionalItems", True)
         for index, item in enumerate(value):
-            inner = first[index] if index < len(first) else schema.get("items", True)
+            inner = first[index] if index < len(first) else others
             if found := self._problem(item, inner, f"{at}[{index}]", depth):
                 return found
         if "contains" in schema:
@@ -244,9 +176,9 @@ class Checker:
         return None
 
 
-def _types(schema: Mapping[str, Any]) -> list[Any]:
-    types = schema.get("type", [])
-    return types if isinstance(types, list) else [types]
+def _older(schema: Mapping[str, Any], kind: Any) -> dict[str, Any]:
+    """What `dependencies` says, the keyword that was both of today's two."""
+    return {name: each for name, each in schema.get("dependencies", {}).items() if isinstance(each, kind)}
 
 
 def _is_no_multiple(value: float, bound: float) -> bool:

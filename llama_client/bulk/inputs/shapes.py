@@ -101,6 +101,7 @@ class BatchShape:
 
     def _own(self, body: Mapping[str, Any], where: str) -> dict[str, Any]:
         """A body as parameters of `create`: a field that only a provider knows goes into `extra_body`."""
+        _require_model(body.get("model"), where)
         if body.get("stream"):
             raise wrong(where, "body.stream must not be true: a job takes whole answers", "stream")
         if "response_format" in self._params and body.get("response_format") is not None:
@@ -119,6 +120,16 @@ class BatchShape:
         if limits and self._params.keys() & {"max_tokens", "max_completion_tokens"}:
             own |= dict.fromkeys({"max_tokens", "max_completion_tokens"} - limits)
         return own
+
+
+def _require_model(model: object, where: str) -> None:
+    names = [model] if isinstance(model, str) else model
+    if names is None:
+        return
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(each, str) and each for each in names):
+        got = "a list of other values" if isinstance(model, list | tuple) and model else kind_of(model)
+        got = "an empty text" if model == "" else "an empty list" if model in ([], ()) else got
+        raise wrong(where, f"body.model must be a model's name, or a list of these, got {got}", "model")
 
 
 def _checked_id(custom_id: object, where: str) -> str:

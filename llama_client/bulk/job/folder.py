@@ -64,6 +64,8 @@ class JobFolder:
         self._is_broken = False
         self._has_old_failures = False
         self._withdrawn: deque[int] = deque()
+        if folder.exists() and not folder.is_dir():
+            raise JobError(f"{folder}: is a file; name an empty folder, or a new one", folder=folder)
         with ExitStack() as stack, self._told():
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = FolderLock(folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_client.bulk.outputs.columns import columns_of
-from llama_client.bulk.outputs.records import to_json, unicode_text
+from llama_client.bulk.outputs.records import as_text, unicode_text
 from llama_client.bulk.outputs.whole_files import whole_file
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def cell(value: Any) -> str:
         return f"{value:f}"
     if isinstance(value, date | time):
         return value.isoformat()
-    return to_json(value)
+    return as_text(value)
 
 
 def without_formula(text: str) -> str:

@@ -12,7 +12,7 @@ from llama_client.bulk.inputs.arrow import pyarrow_for, readable_schema
 from llama_client.bulk.inputs.memory import PandasTable
 from llama_client.bulk.inputs.tables import OnceTable
 from llama_client.bulk.outputs.columns import Columns, columns_of
-from llama_client.bulk.outputs.records import to_json, unicode_text
+from llama_client.bulk.outputs.records import as_text, unicode_text
 from llama_client.bulk.outputs.whole_files import whole_file
 from llama_client.errors import JobError
 
@@ -83,7 +83,9 @@ class ParquetWriter:
         except (arrow.ArrowException, TypeError, ValueError):
             # Objects of several kinds.
             return arrow.string()
-        return arrow.string() if arrow.types.is_null(found.types[0]) else found.types[0]
+        kind = found.types[0]
+        # What pandas has types of its own for (periods, intervals) is text elsewhere.
+        return arrow.string() if arrow.types.is_null(kind) or isinstance(kind, arrow.BaseExtensionType) else kind
 
     def _batches(self, columns: Columns, schema: Any, forms: list[Form | None]) -> Iterator[Any]:
         names = list(columns.given)
@@ -141,7 +143,7 @@ def _formed(form: Form, value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    return unicode_text(value if isinstance(value, str) else to_json(value))
+    return unicode_text(as_text(value))
 
 
 def _money(value: Any) -> Decimal:

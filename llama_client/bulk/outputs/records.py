@@ -66,6 +66,14 @@ def to_json(value: Any) -> str:
     return text
 
 
+def as_text(value: Any) -> str:
+    """A value in a column of texts: JSON, but for what JSON has as a text, which is that text."""
+    if isinstance(value, str):
+        return value
+    text = to_json(value)
+    return str(json.loads(text)) if text.startswith('"') else text
+
+
 def encoded(text: str) -> bytes:
     """UTF-8 of a text of JSON; a lone surrogate, which UTF-8 does not have, as an escape."""
     try:

@@ -192,7 +192,8 @@ class Pricing:
 
         params: Mapping[str, Any] = {name: value for name, value in row.params.items() if name != "model"}
         context = self._context
-        model = row.params.get("model") or context.model or context.default.name()
+        given = row.params.get("model")
+        model = given if given is not None else context.model if context.model is not None else context.default.name()
         return context.router.candidates(context.resolver.choices(model), check_request(params, stream=False))
 
     def _targets(self, model: str) -> list[Target]:

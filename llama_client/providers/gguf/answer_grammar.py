@@ -91,12 +91,14 @@ def answer_grammar(call: ProviderCall, now: float, frame: Frame) -> dict[str, An
             rules = ", ".join(doubtful)
             call.facts.warn(
                 f"{call.target} may not be held to all of the schema beside tools, where llama.cpp makes the grammar "
-                f"({rules}).{_checked(call)}"
+                f"({rules}).{_checked(call)}",
+                is_of_request=True,
             )
             form = _without_patterns(form)
         return {"response_format": form}
     if made.not_held:
-        call.facts.warn(f"{call.target} is not held to all of the schema: {'; '.join(made.not_held)}.{_checked(call)}")
+        warning = f"{call.target} is not held to all of the schema: {'; '.join(made.not_held)}.{_checked(call)}"
+        call.facts.warn(warning, is_of_request=True)
     return {"grammar": frame.around(made.term) + made.rules}
 
 

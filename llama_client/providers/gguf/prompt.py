@@ -50,7 +50,7 @@ class Prompt:
             raise self._call.unsupported("messages", f"{plan.refusal}; write them otherwise, or list another target")
         for rewrite in plan.rewrites:
             if rewrite.warning is not None:
-                self._call.facts.warn(rewrite.warning)
+                self._call.facts.warn(rewrite.warning, is_of_request=True)
         return plan.apply(self._messages)
 
     def beginning(self) -> list[Body]:

@@ -23,7 +23,7 @@ def failure_of(error: Exception, *, waited: str) -> ProviderError:
     cause = aiohttp_cause(error) or error
     if isinstance(cause, TimeoutError) or _is_of_httpx(cause, "TimeoutException"):
         if was_unsent(error):
-            return APITimeoutError("no connection within the timeout")
+            return APITimeoutError("no connection within the timeout", is_unreached=True)
         return APITimeoutError(f"no answer within {waited}")
     if isinstance(error, MalformedAnswerError):
         return APIConnectionError(str(error))
@@ -38,7 +38,7 @@ def failure_of(error: Exception, *, waited: str) -> ProviderError:
     texts = [str(cause) for cause in causes(error) if not _is_network_error(cause) and str(cause)]
     reason = _ERRNO.sub("", texts[-1] if texts else str(error)) or type(error).__name__
     if was_unsent(error):
-        return APIConnectionError(f"no connection: {reason}")
+        return APIConnectionError(f"no connection: {reason}", is_unreached=True)
     if is_transport_error(error):
         return APIConnectionError(f"connection lost: {reason}")
     # Without its text, which may quote secrets.

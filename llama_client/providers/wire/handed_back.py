@@ -20,7 +20,7 @@ def messages_of(call: ProviderCall, quirks: Quirks) -> list[dict[str, Any]]:
     """The messages of a request, each with what the service takes of it."""
     if quirks.is_strict:
         for name in sorted(_marks_in(call.request) - quirks.takes):
-            call.facts.warn(f"{call.provider} takes no {name}, which was left out")
+            call.facts.warn(f"{call.provider} takes no {name}, which was left out", is_of_request=True)
     # The services that need a field need it where there are tools.
     fills = bool(call.request.tools) or any(
         isinstance(message, AssistantMessage) and message.tool_calls for message in call.request.messages

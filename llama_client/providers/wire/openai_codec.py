@@ -138,7 +138,7 @@ class CompatibleCodec:
         quirks = self.quirks
         for name in quirks.without_effect:
             if body.get(name):
-                call.facts.warn(f"{call.provider} accepts {name} and does not apply it yet")
+                call.facts.warn(f"{call.provider} accepts {name} and does not apply it yet", is_of_request=True)
         if quirks.effort_none is not None and body.get("reasoning_effort") == "none":
             del body["reasoning_effort"]
             body.update(quirks.effort_none)

@@ -19,7 +19,7 @@ _UNTOLD = frozenset(("timeout", "tags", "extra_headers", "schema_in_words", "ans
 # What is learnt of an attempt and decides what its record says.
 _FACTS = (
     "sent", "http_status", "provider_request_id", "rate_limit", "load_s", "queue_s", "total_s", "tokens_per_s",
-    "charge", "sources", "warnings", "body", "is_loading", "reason",
+    "charge", "sources", "warnings", "request_warnings", "body", "is_loading", "reason",
 )  # fmt: skip
 _BASE_FIELDS = ("http_status", "provider_code", "request_id", "retryable", "failover", "retry_after_s", "body")
 _OWN_FIELDS = ("path", "prompt_tokens", "context_tokens", "param", "is_lasting", "failed_generation")
