@@ -13,21 +13,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llama_client.bulk.outages import Outages, Waiting
-from llama_client.bulk.pending import Done, Outcome, PendingRow, is_unreached, may_pass, usd_of
-from llama_client.errors import (
-    AuthenticationError,
-    ConfigError,
-    LlamaClientError,
-    LocalOnlyError,
-    MissingExtraError,
-    ModelLoadError,
-    ModelNotFoundError,
-    OverloadedError,
-    PermissionDeniedError,
-    ProviderError,
-    QuotaExceededError,
-    RateLimitError,
-)
+from llama_client.bulk.pending import Done, Outcome, PendingRow, is_unreached, usd_of
+from llama_client.bulk.tries import LASTING, MAX_LASTING, delay_s
+from llama_client.errors import LlamaClientError
 
 if TYPE_CHECKING:
     from llama_client.bulk.contracts import Limits
@@ -36,28 +24,6 @@ if TYPE_CHECKING:
 
 # Rows that wait for another try; with more, no new one is begun.
 _MAX_DELAYED = 4_096
-# How often a row is asked: of a million, at a target that fails 30 of a hundred, hardly one fails so often.
-_MAX_TRIES = 12
-# A refused request cost nothing, and limits are found by meeting them.
-_MAX_REFUSALS = 30
-# A row that can be asked elsewhere does not wait for this machine as long.
-_MAX_IDLE_TRIES = 3
-_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.5, 8.0
-# No provider's window of requests is longer than a day.
-_LONGEST_ASKED_S = 86_400.0
-# Errors of the account or the configuration: when so many rows of a target have met one in succession, no other row
-# would fare better.
-_LASTING = (
-    AuthenticationError,
-    ConfigError,
-    LocalOnlyError,
-    MissingExtraError,
-    ModelLoadError,
-    ModelNotFoundError,
-    PermissionDeniedError,
-    QuotaExceededError,
-)
-_MAX_LASTING = 8
 
 
 class MoneyEndedError(Exception):
@@ -231,22 +197,22 @@ class Dispatcher:
             self.outages.abandoned(pending)
         if not isinstance(outcome, LlamaClientError):
             return self._done([*self._held.pop(pending.target, ()), (pending, outcome)])
-        delay_s = self._delay_s(pending, outcome)
-        if delay_s is not None:
+        wait_s = delay_s(pending, outcome, self.random)
+        if wait_s is not None:
             pending.attempts += outcome.attempts
             if not self.is_stopped:
-                heapq.heappush(self._delayed, (now + delay_s, pending.row.position, pending))
+                heapq.heappush(self._delayed, (now + wait_s, pending.row.position, pending))
             return self._done([])
         if pending.at_once is not None:
             # What fails at this machine may be answered elsewhere.
             pending.attempts += outcome.attempts
             self._leave_idle(pending)
             return self._done([])
-        if not isinstance(outcome, _LASTING):
+        if not isinstance(outcome, LASTING):
             return self._done([(pending, outcome)])
         held = self._held.setdefault(pending.target, [])
         held.append((pending, outcome))
-        if len(held) >= _MAX_LASTING:
+        if len(held) >= MAX_LASTING:
             self.is_stopped = True
             self._held.clear()
             raise outcome
@@ -300,19 +266,3 @@ class Dispatcher:
             rows.append(pending)
         self._ready_count += 1
         self.idle_ready += pending.venue == "idle"
-
-    def _delay_s(self, pending: PendingRow, error: LlamaClientError) -> float | None:
-        """How long the row waits for its next try; None: it has failed for good."""
-        if not isinstance(error, ProviderError) or not may_pass(error):
-            return None
-        if isinstance(error, RateLimitError | OverloadedError):
-            pending.refusals += 1
-        else:
-            pending.tries += 1
-        most = _MAX_TRIES if pending.at_once is None else _MAX_IDLE_TRIES
-        if pending.tries >= most or pending.refusals >= _MAX_REFUSALS:
-            return None
-        exponent = min(pending.tries + pending.refusals - 1, 16)
-        delay_s = min(_FIRST_DELAY_S * 2.0**exponent, _LONGEST_DELAY_S) * self.random.uniform(0.5, 1.0)
-        asked_s = error.retry_after_s
-        return delay_s if asked_s is None else max(min(asked_s, _LONGEST_ASKED_S), delay_s)

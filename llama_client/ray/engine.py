@@ -16,6 +16,7 @@ from llama_client.bulk.pending import usd_of
 from llama_client.bulk.work import BUFFERED, GRACE_S, parse_again
 from llama_client.errors import JobError, LlamaClientError
 from llama_client.ray.cluster import Cluster
+from llama_client.ray.ending import CLOSING_S, Ending
 from llama_client.ray.handover import Handover
 from llama_client.ray.leases import Leases
 from llama_client.ray.messages import Message, Reply, unpacked, unpacked_error
@@ -33,8 +34,6 @@ _HELD_S = 1.0
 _EXCHANGE_S = 0.2
 # While rows are read, which are wanted.
 _SOON_S = 0.005
-# Workers end their calls within this; what they have not ended then ends with their processes.
-_CLOSING_S = 5.0
 
 
 class ClusterRun:
@@ -60,9 +59,7 @@ class ClusterRun:
         self._records: dict[int, Message] = {}
         self._begins: dict[int, Message] = {}
         self._given = self._taken = 0
-        self._error: BaseException | None = None
-        self._is_stopped = self._is_cut = self._has_ended = False
-        self._stopped_at = self._ended_at = 0.0
+        self._ending = Ending(self._leases)
 
     def results(self, earlier: Iterator[BulkResult]) -> Generator[BulkResult]:
         """Starts the run; yields earlier results, then new ones as they come. Ends it however the consumer leaves."""
@@ -96,19 +93,19 @@ class ClusterRun:
 
     def finish(self) -> None:
         """Begins nothing more, and waits for what is in flight to be recorded."""
-        self._stop()
+        self._ending.stop()
         until = time.monotonic() + GRACE_S
         while time.monotonic() < until and self.take() is not None:
             pass
 
     def close(self) -> None:
         """Ends what is in flight, and waits for the workers to end."""
-        self._is_cut = self._is_stopped = True
-        self._thread.join(4 * _CLOSING_S)
+        self._ending.cut()
+        self._thread.join(4 * CLOSING_S)
 
     def raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error
+        if self._ending.error is not None:
+            raise self._ending.error
 
     def _conduct(self) -> None:
         """The life of the run."""
@@ -121,7 +118,7 @@ class ClusterRun:
             model = self._target_name()
             most = options.max_concurrency
             shards = cluster.workers(model, most, options.ray_workers)
-            self._leases = Leases(shards, self._work.tally.total, self._work.dispatcher.purse)
+            self._leases = self._ending.leases = Leases(shards, self._work.tally.total, self._work.dispatcher.purse)
             mailbox = cluster.mailbox()
             each = MOST if most is None else -(-most // shards)
             job = ShardJob(mailbox, handover, self._work.form, each, self._work.journal.is_lasting)
@@ -129,7 +126,7 @@ class ClusterRun:
             self._exchange(cluster, mailbox)
             self._work.tell(is_last=True)
         except BaseException as error:  # noqa: BLE001 - raised in the consumer's thread
-            self._error = self._error or error
+            self._ending.fail(error)
         finally:
             self._reader.end()
             with contextlib.suppress(Exception):
@@ -145,21 +142,12 @@ class ClusterRun:
         return named if isinstance(named, str) else named[0]
 
     def _workers_ended(self, error: BaseException | None) -> None:
-        if not self._is_closing:
+        if not self._ending.is_closing:
             why = "ended" if error is None else type(error).__name__
             told = JobError(f"Ray no longer runs the job's workers ({why}); the same call goes on")
             told.__cause__ = error
-            self._fail(told)
-        self._has_ended = True
-
-    @property
-    def _is_closing(self) -> bool:
-        if self._is_cut or self._leases.is_over:
-            return True
-        # What is in flight may end.
-        return self._is_stopped and (
-            not self._leases.in_flight or time.monotonic() - self._stopped_at > GRACE_S or self._has_ended
-        )
+            self._ending.fail(told)
+        self._ending.has_ended = True
 
     def _exchange(self, cluster: Cluster, mailbox: Any) -> None:
         replies: dict[int, Reply] = {}
@@ -176,15 +164,9 @@ class ClusterRun:
             replies |= self._due()
             self._work.dispatcher.in_flight = self._leases.in_flight
             self._work.tell()
-            if self._is_closing and self._is_closed():
+            if self._ending.is_closing and self._ending.is_closed():
                 cluster.get(mailbox.exchange.remote(replies, 0.0))
                 return
-
-    def _is_closed(self) -> bool:
-        """Whether the workers have ended, or are no longer waited for."""
-        now = time.monotonic()
-        self._ended_at = self._ended_at or now
-        return self._has_ended or now - self._ended_at > _CLOSING_S
 
     def _answer(self, number: int, message: Message) -> Reply | None:
         """The answer; None: later."""
@@ -193,14 +175,14 @@ class ClusterRun:
             self._lost(self._leases.opened(session, message.shard, now))
             return self._reply()
         if message.kind == "failed":
-            self._fail(unpacked_error(message.error))
+            self._ending.fail(unpacked_error(message.error))
             return self._reply()
         if message.kind == "closed":
             for row in self._leases.closed(session):
                 self._work.journal.withdrew(row)
             return self._reply()
         if not self._leases.seen(session, now):
-            return Reply(is_unknown=not self._is_closing, is_over=self._is_closing)
+            return Reply(is_unknown=not self._ending.is_closing, is_over=self._ending.is_closing)
         for row in self._leases.withdrew(session, message.withdrawn):
             self._work.journal.withdrew(row)
         match message.kind:
@@ -245,13 +227,13 @@ class ClusterRun:
             return self._reply()
         if leases.is_stuck(each.session for each in self._begins.values()):
             self._money_ended(missing)
-        return replace(self._reply(), is_refused=True) if self._is_stopped else None
+        return replace(self._reply(), is_refused=True) if self._ending.is_stopped else None
 
     def _rows_for(self, session: str, most: int, *, is_late: bool) -> Reply | None:
         """Rows, or what to know without; None: they may come soon."""
         leases = self._leases
-        if self._is_stopped or self._is_closing:
-            return self._reply() if self._is_closing or is_late else None
+        if self._ending.is_stopped or self._ending.is_closing:
+            return self._reply() if self._ending.is_closing or is_late else None
         lent = leases.lend(session, most)
         if leases.is_short and not self._is_full:
             self._reader.want()
@@ -265,7 +247,7 @@ class ClusterRun:
     @property
     def _is_full(self) -> bool:
         """Whether the consumer takes none; workers begin nothing more before what waits is recorded."""
-        return self._keeps and self._given - self._taken >= BUFFERED and not self._is_cut
+        return self._keeps and self._given - self._taken >= BUFFERED and not self._ending.is_cut
 
     def _record(self, message: Message) -> None:
         done: list[Done] = []
@@ -295,27 +277,17 @@ class ClusterRun:
             self._work.tally.maybe_paid_twice = self._work.journal.maybe_paid_twice
 
     def _reply(self) -> Reply:
-        is_over = self._is_closing
-        return Reply(has_more=not is_over, is_stopped=self._is_stopped or is_over, is_over=is_over)
-
-    def _fail(self, error: BaseException) -> None:
-        if not self._is_cut:
-            self._error = self._error or error
-        self._stop()
+        is_over = self._ending.is_closing
+        return Reply(has_more=not is_over, is_stopped=self._ending.is_stopped or is_over, is_over=is_over)
 
     def _money_ended(self, pending: PendingRow) -> None:
-        self._fail(self._work.money_ended(MoneyEndedError(pending)))
-
-    def _stop(self) -> None:
-        if not self._is_stopped:
-            self._stopped_at = time.monotonic()
-            self._is_stopped = True
+        self._ending.fail(self._work.money_ended(MoneyEndedError(pending)))
 
     def _take_rows(self) -> None:
         try:
             found = self._reader.take()
         except BaseException as error:  # noqa: BLE001 - raised in the consumer's thread
-            self._fail(error)
+            self._ending.fail(error)
             return
         if found is not None:
             rows, came, is_end = found

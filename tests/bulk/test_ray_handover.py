@@ -67,6 +67,7 @@ def test_a_client_that_is_of_this_process_only_is_refused(tmp_path: Path) -> Non
     [
         ({"engine": "spark"}, "engine: must be 'local' or 'ray'"),
         ({"ray_address": "auto"}, "ray_address: is of engine='ray'"),
+        ({"engine": "ray", "idle": "22:00-06:00"}, "idle: is of engine='local'"),
         ({"engine": "ray", "ray_workers": 0}, "ray_workers: must be a whole number from 1"),
     ],
     ids=["engine", "address", "workers"],

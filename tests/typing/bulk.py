@@ -104,6 +104,7 @@ def plans(plan: BulkPlan) -> None:
     assert_type(plan.venue, PlannedVenue)
     assert_type(plan.batch_rows, int)
     assert_type(plan.rescued_rows, int)
+    assert_type(plan.idle_rows, int)
     assert_type(plan.usd, Decimal | None)
     assert_type(plan.most_usd, Decimal | None)
     assert_type(plan.quotes, tuple[VenueQuote, ...])
