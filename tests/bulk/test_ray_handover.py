@@ -70,7 +70,7 @@ def test_a_client_that_is_of_this_process_only_is_refused(tmp_path: Path) -> Non
         ({"engine": "ray", "idle": "22:00-06:00"}, "idle: is of engine='local'"),
         ({"engine": "ray", "ray_workers": 0}, "ray_workers: must be a whole number from 1"),
     ],
-    ids=["engine", "address", "workers"],
+    ids=["engine", "address", "idle", "workers"],
 )
 def test_wrong_arguments_are_refused(options: dict[str, Any], told: str) -> None:
     with LlamaClient({}) as client, pytest.raises(InvalidRequestError, match=told):
