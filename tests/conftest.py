@@ -51,6 +51,7 @@ _LONG_FILES = (
 _COMPILING_S = 60.0
 # What pytest's `--durations` leaves out.
 _SHOWN_S = 0.005
+_HOMES: pytest.StashKey[tuple[str, Iterator[int]]] = pytest.StashKey()
 _KEYS = frozenset(variable for row in SERVICES.values() for variable in row.key_variables)
 # Where the user's own store is, read before any test changes the environment.
 _USER_STORE = ModelStore.of_user()
@@ -125,38 +126,45 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 @pytest.fixture(autouse=True)
-def wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, clean_home: Path) -> None:
-    """The other wire, where the command line asks for it."""
-    if request.config.getoption("--over-httpx"):
-        own = request.node.get_closest_marker("own_wire")
-        if own is not None and all(request.node.callspec.params[name] in values for name, values in own.kwargs.items()):
-            pytest.skip("tests the package's own wire")
-        # For the processes that tests start.
-        monkeypatch.setenv("LLAMA_CLIENT_HTTP__WIRE", "httpx")
-        from llama_client.providers.http.client_pool import ClientPool
-
-        monkeypatch.setattr(ClientPool, "__init__", partialmethod(ClientPool.__init__, over_httpx=True))
-
-
-@pytest.fixture(autouse=True)
 def only_loopback() -> Iterator[NetworkGuard]:
     """Only loopback can be reached from within the tests' process."""
     with no_network() as guard:
         yield guard
 
 
-@pytest.fixture(scope="session")
-def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Folders that are not there yet. (`mktemp` reads the names of all that it has made, each time: 5 ms of 6,000.)"""
-    folder = tmp_path_factory.mktemp("homes")
-    return (folder / str(number) for number in itertools.count())
-
-
+# One fixture, as each costs a test a tenth of a millisecond, and all tests have it.
 @pytest.fixture(autouse=True)
-def clean_home(monkeypatch: pytest.MonkeyPatch, homes: Iterator[Path]) -> Path:
+def clean_home(request: pytest.FixtureRequest) -> Iterator[Path]:
     """An empty working folder, home and store, and none of the user's variables; returns the home."""
-    home = next(homes)
-    home.mkdir()
+    stash = request.config.stash
+    if _HOMES not in stash:
+        factory: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
+        # `mktemp` reads the names of all that it has made, each time: 5 ms of 6,000.
+        stash[_HOMES] = (str(factory.getbasetemp()), itertools.count())
+    base, numbers = stash[_HOMES]
+    home = Path(f"{base}/home{next(numbers)}")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _set_up_home(home, monkeypatch)
+        if request.config.getoption("--over-httpx"):
+            _choose_wire(request, monkeypatch)
+        yield home
+
+
+def _choose_wire(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other wire, where the command line asks for it."""
+    own = request.node.get_closest_marker("own_wire")
+    if own is not None and all(request.node.callspec.params[name] in values for name, values in own.kwargs.items()):
+        pytest.skip("tests the package's own wire")
+    # For the processes that tests start.
+    monkeypatch.setenv("LLAMA_CLIENT_HTTP__WIRE", "httpx")
+    from llama_client.providers.http.client_pool import ClientPool
+
+    monkeypatch.setattr(ClientPool, "__init__", partialmethod(ClientPool.__init__, over_httpx=True))
+
+
+def _set_up_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = home / "work"
+    work.mkdir(parents=True)
     for name in list(os.environ):
         ours = ("LLAMA_CLIENT_", "XDG_", "OLLAMA_", "HF_", "GROQ_", "TOGETHER_", "OPENAI_", "SSL_CERT_")
         if name.startswith(ours) or name in _KEYS or name.lower().endswith("_proxy"):
@@ -171,10 +179,7 @@ def clean_home(monkeypatch: pytest.MonkeyPatch, homes: Iterator[Path]) -> Path:
         monkeypatch.setenv(name, str(home / name))
     monkeypatch.setenv("LLAMA_CLIENT_CACHE_DIR", str(home / "cache"))
     monkeypatch.setenv("HF_HOME", str(home / "hub"))
-    work = home / "work"
-    work.mkdir()
     monkeypatch.chdir(work)
-    return home
 
 
 @pytest.fixture(scope="session")
