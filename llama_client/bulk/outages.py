@@ -59,16 +59,21 @@ class _Line:
 
 
 class Outages:
-    """By target. Called under the dispatcher's lock."""
+    """By target. Called under the dispatcher's lock.
+
+    Attributes:
+        elsewhere: What other processes wait for, where these make the calls.
+    """
 
     def __init__(self) -> None:
+        self.elsewhere: Waiting | None = None
         self._lines: dict[str, _Line] = {}
 
     @property
     def waiting(self) -> Waiting | None:
         """The outage that lasts longest; None: there is none."""
         down = [Waiting(target, line.waited_s) for target, line in self._lines.items() if line.is_down]
-        return max(down, key=lambda each: each.seconds, default=None)
+        return max(down, key=lambda each: each.seconds, default=self.elsewhere)
 
     def wait_s(self, target: str, now: float) -> float | None:
         """0: a call may start; seconds: not before then; None: not before the one that looks has ended."""

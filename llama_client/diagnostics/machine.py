@@ -147,6 +147,7 @@ EXTRAS = {
     "otel": ("opentelemetry",),
     "crossover": ("gguf", "numpy"),
     "bulk": ("pyarrow",),
+    "ray": ("ray",),
     "together": ("together",),
 }
 

@@ -163,6 +163,7 @@ class ClusterRun:
             self._take_rows()
             replies |= self._due()
             self._work.dispatcher.in_flight = self._leases.in_flight
+            self._work.dispatcher.outages.elsewhere = self._leases.waiting
             self._work.tell()
             if self._ending.is_closing and self._ending.is_closed():
                 cluster.get(mailbox.exchange.remote(replies, 0.0))
@@ -195,6 +196,8 @@ class ClusterRun:
             case "began":
                 self._begins[number] = message
                 return None
+            case "beat":
+                self._leases.waits(session, message.waiting)
         return self._reply()
 
     def _due(self) -> dict[int, Reply]:

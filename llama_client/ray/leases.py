@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from llama_client.bulk.work import BATCH
 
 if TYPE_CHECKING:
+    from llama_client.bulk.outages import Waiting
     from llama_client.bulk.pending import PendingRow
     from llama_client.bulk.planning.purse import Purse
     from llama_client.bulk.rows import Row
@@ -28,6 +29,7 @@ class _Session:
     seen_at: float
     rows: dict[int, PendingRow] = field(default_factory=dict)
     begun: set[int] = field(default_factory=set)
+    waiting: Waiting | None = None
     # Rows whose worst case is set aside, and what the failed tries of rows have cost.
     held: set[int] = field(default_factory=set)
     paid: dict[int, Decimal] = field(default_factory=dict)
@@ -59,6 +61,16 @@ class Leases:
     @property
     def in_flight(self) -> int:
         return sum(len(each.begun) for each in self._sessions.values())
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """The outage that lasts longest, of all workers; None: none waits for a target without a connection."""
+        waiting = [each.waiting for each in self._sessions.values() if each.waiting is not None]
+        return max(waiting, key=lambda each: each.seconds, default=None)
+
+    def waits(self, session: str, waiting: Waiting | None) -> None:
+        """What a worker waits for."""
+        self._sessions[session].waiting = waiting
 
     @property
     def is_short(self) -> bool:

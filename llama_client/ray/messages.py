@@ -17,6 +17,7 @@ from llama_client.types.completion import Attempt
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from llama_client.bulk.outages import Waiting
     from llama_client.bulk.pending import Done, Outcome
     from llama_client.bulk.rows import Row
 
@@ -52,6 +53,7 @@ class Message:
         withdrawn: Rows whose call has failed, and that will be tried again, with the cost of all tries so far.
         outcomes: Of `record`.
         error: Of `failed`.
+        waiting: The target without a connection that it waits for; of `beat`.
     """
 
     session: str
@@ -62,6 +64,7 @@ class Message:
     withdrawn: Sequence[tuple[int, Decimal | None]] = ()
     outcomes: Sequence[SentOutcome] = ()
     error: bytes = b""
+    waiting: Waiting | None = None
 
 
 @dataclass(frozen=True, slots=True)

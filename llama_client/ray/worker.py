@@ -149,7 +149,7 @@ async def _serve(job: ShardJob, client: AsyncLlamaClient, link: _Link) -> None:
     async def beat() -> None:
         while True:
             await asyncio.sleep(_BEAT_S)
-            reply = await asyncio.to_thread(link.ask, "beat")
+            reply = await asyncio.to_thread(link.ask, "beat", waiting=outages.waiting)
             if reply.is_over and serving is not None:
                 serving.cancel()
             for run in running if reply.is_stopped else ():

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from llama_client import AuthenticationError, BudgetExceededError, LlamaClient
+from llama_client import APIConnectionError, AuthenticationError, BudgetExceededError, BulkProgress, LlamaClient
 from llama_client.testing.dialects import OPENAI
 from llama_client.testing.loopback import Answer, Received, WireServer, as_json
 from tests.bulk.jobs import lines, results, run
@@ -221,6 +221,15 @@ def test_ctrl_c_keeps_what_is_in_flight(
         results(mode, config, rows, each=interrupt, max_concurrency=4, job=tmp_path / "job", **engine)
     receipt = results(mode, config, rows, job=tmp_path / "job")[1]
     assert 0 < receipt.earlier < len(rows)
+
+
+@on_ray
+@pytest.mark.long
+def test_a_server_that_no_worker_reaches_is_told_and_ends_the_job(cluster: None) -> None:
+    told: list[BulkProgress] = []
+    with pytest.raises(APIConnectionError, match="a/m could not be reached"):
+        results("sync", configuration("http://127.0.0.1:9"), ROWS, on_progress=told.append, engine="ray", ray_workers=2)
+    assert any(each.waits_for == "a/m" for each in told)
 
 
 @on_ray

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from llama_client import ConfigError, InvalidRequestError, LlamaClient, RateLimitError
+from llama_client.bulk.outages import Waiting
 from llama_client.bulk.pending import PendingRow
 from llama_client.bulk.planning.purse import Purse
 from llama_client.bulk.rows import Row
@@ -108,6 +109,17 @@ def test_a_silent_worker_is_gone() -> None:
     lent.seen("two", 29.0)
     assert [row.position for row in lent.silent(31.0)] == [mine[0].row.position]
     assert lent.seen("two", 31.0)
+
+
+def test_the_outage_that_lasts_longest_is_that_of_the_job() -> None:
+    lent = leases(40)
+    lent.waits("one", Waiting("a/m", 3.0))
+    lent.waits("two", Waiting("b/m", 9.0))
+    assert lent.waiting == ("b/m", 9.0)
+    lent.waits("two", None)
+    assert lent.waiting == ("a/m", 3.0)
+    lent.closed("one")
+    assert lent.waiting is None
 
 
 def paid_leases(most: str, rows: int = 40) -> tuple[Leases, Purse]:

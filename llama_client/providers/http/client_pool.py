@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import ssl
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -30,11 +28,9 @@ if TYPE_CHECKING:
 
     from llama_client.providers.http.exchange import AsyncEndpoint, Endpoint
 
-_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _OF_SYSTEM = "the system's proxy"
+_CERTIFICATES = "llama_client.providers.http.certificates"
 _HTTPX_WIRE = "llama_client.providers.http.httpx_wire"
-# As OpenSSL looks them up in a folder.
-_HASHED_NAME = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 T = TypeVar("T")
 
 
@@ -131,19 +127,17 @@ class ClientPool:
         if self._injected is not None:
             self._require_injected(is_async=is_async)
             return self._injected
-        ready("httpx", "httpx_aiohttp", "llama_client.providers.http.transport")
+        ready("httpx", "httpx_aiohttp", "llama_client.providers.http.transport", _CERTIFICATES)
         import httpx
 
+        from llama_client.providers.http.certificates import CertificatesWhenAsked
         from llama_client.providers.http.transport import GuardedTransport, aiohttp_transport
 
-        kind = "async client" if is_async else "client"
-        try:
-            context = self._ssl_context(settings.ca_file)
-        except ConfigError:
-            if any(address.lower().startswith("https:") for address in (url, settings.proxy or "")):
-                raise
-            # Plain HTTP needs no certificates. This one trusts none, so that TLS fails all the same.
-            kind, context = f"{kind} without certificates", ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        load = partial(self._ssl_context, settings.ca_file)
+        if any(address.lower().startswith("https:") for address in (url, settings.proxy or "")):
+            # Certificates that cannot be read are told here.
+            load()
+        context = CertificatesWhenAsked(load)
 
         def opened() -> httpx.Client:
             return httpx.Client(transport=GuardedTransport(self.guard, settings.proxy, context), trust_env=False)
@@ -152,7 +146,7 @@ class ClientPool:
             transport = aiohttp_transport(self.guard, settings.proxy, context)
             return httpx.AsyncClient(transport=transport, trust_env=False)
 
-        return self._kept(kind, settings, aopened) if is_async else self._kept(kind, settings, opened)
+        return self._kept("async client", settings, aopened) if is_async else self._kept("client", settings, opened)
 
     def _require_injected(self, *, is_async: bool) -> None:
         import httpx
@@ -179,20 +173,23 @@ class ClientPool:
 
     def _ssl_context(self, ca_file: Path | None) -> ssl.SSLContext:
         """Created once for each file: reading the certificates takes 20 ms."""
+        ready(_CERTIFICATES)
+        from llama_client.providers.http.certificates import new_ssl_context
+
         with self._lock:
             context = self._ssl_contexts.get(ca_file)
             if context is None:
-                context = self._ssl_contexts[ca_file] = _new_ssl_context(ca_file)
+                context = self._ssl_contexts[ca_file] = new_ssl_context(ca_file)
             return context
 
     def close(self) -> None:
         """Closes what was opened here, not the user's own client."""
-        for opened in self._taken("wire", "client", "client without certificates"):
+        for opened in self._taken("wire", "client"):
             opened.close()
 
     async def aclose(self) -> None:
         async with AsyncExitStack() as stack:
-            for client in self._taken("async client", "async client without certificates"):
+            for client in self._taken("async client"):
                 stack.push_async_callback(client.aclose)
             for wire in self._taken("async wire"):
                 stack.callback(wire.close)
@@ -201,42 +198,6 @@ class ClientPool:
     def _taken(self, *kinds: str) -> list[Any]:
         with self._lock:
             return [self._opened.pop(key) for key in list(self._opened) if key[0] in kinds]
-
-
-def _new_ssl_context(ca_file: Path | None) -> ssl.SSLContext:
-    ready("certifi")
-    import certifi
-
-    # As HTTPX does, so that the official clients trust the same.
-    source = trusted_by() or ""
-    path = os.environ[source] if source else certifi.where()
-    if ca_file is not None:
-        source, path = "ca_file", str(ca_file)
-    try:
-        if source == "SSL_CERT_DIR":
-            _require_certificates_in(path)
-            return ssl.create_default_context(capath=path)
-        return ssl.create_default_context(cafile=path)
-    except OSError as error:
-        message = f"{source or 'certifi'}: {path} has no readable certificates ({error.strerror})"
-        if source not in _CERTIFICATES:
-            raise ConfigError(message) from None
-        message += ": correct the variable in the environment, or unset it"
-        raise ConfigError(message, variable=source) from None
-
-
-def _require_certificates_in(folders: str) -> None:
-    """OpenSSL itself would say of each server that its certificate cannot be verified."""
-    for folder in folders.split(os.pathsep):
-        with suppress(OSError):
-            if any(map(_HASHED_NAME.fullmatch, os.listdir(folder))):
-                return
-    raise FileNotFoundError(errno.ENOENT, "no file there is named as OpenSSL's `rehash` does it")
-
-
-def trusted_by() -> str | None:
-    """The variable of the environment that says which certificates are trusted; None: neither is set."""
-    return next((name for name in _CERTIFICATES if os.environ.get(name)), None)
 
 
 def _checked_proxy(proxy: str, source: str) -> str:

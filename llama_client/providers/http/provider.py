@@ -34,7 +34,7 @@ from llama_client.errors import (
 from llama_client.hosts import host_in
 from llama_client.process import at_fork
 from llama_client.providers.base import AttemptFacts, HttpAnswer, HttpCall, Provider, ProviderCall, ServedModel
-from llama_client.providers.http.client_pool import ClientPool, ConnectionSettings, proxy_variable, trusted_by
+from llama_client.providers.http.client_pool import ClientPool, ConnectionSettings, proxy_variable
 from llama_client.providers.http.error_mapping import failure_of, is_refused, is_unresolved, is_untrusted
 from llama_client.providers.http.exchange import AsyncEndpoint, Endpoint, Exchange, IsAlive, afetch, asend, fetch, send
 from llama_client.providers.http.interceptor import Interceptor
@@ -469,6 +469,9 @@ class HttpProvider(Provider):
         """Adds the remedy to an error's text."""
         remedies = [self._proxy_remedy(error) or self.service.explain(error, self.url, model)]
         if is_untrusted(error):
+            # It is there already, as TLS was spoken.
+            from llama_client.providers.http.certificates import trusted_by
+
             own = None if self.table.ca_file is None else f"providers.{self.name}.ca_file"
             trusted = own or trusted_by()
             set_there = f"are those of {trusted}" if trusted else f"can be set in providers.{self.name}.ca_file"
