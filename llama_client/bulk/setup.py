@@ -18,6 +18,7 @@ from llama_client.bulk.inputs.opening import open_input
 from llama_client.bulk.job.folder import JobFolder
 from llama_client.bulk.job.manifest import JobOptions
 from llama_client.bulk.job.outputs import has_written, note_output
+from llama_client.bulk.ledger_first import LedgerFirst
 from llama_client.bulk.limits import MOST, AdaptiveLimits
 from llama_client.bulk.memory_journal import NoJournal
 from llama_client.bulk.notebook import told_in_notebook
@@ -162,11 +163,11 @@ class JobSetup:
         arranging = Arranging(self.context, source, journal, pricing, terms, locals_, purse, tally, most)
         idle = arranging.arranged(folder, batches)
         ledger = self.context.accounting.ledger
-        flush = None if ledger is None else ledger.flush
+        first = LedgerFirst(None if ledger is None else ledger.flush)
         # Where earlier failures are asked again, they are failures of this run, if of any.
         tally.earlier_failed = 0 if options.retry_failed else journal.failed
         tell = told_in_notebook(options.on_progress)
-        work = Work(source, journal, dispatcher, tally, pending, flush, options.limit, form, tell, batches)
+        work = Work(source, journal, dispatcher, tally, pending, first, options.limit, form, tell, batches)
         if idle is None:
             return work, at_once
         dispatcher.limits, dispatcher.shift = idle.limits, idle.shift

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from llama_client.bulk.checks import RowChecks, require_all
 from llama_client.bulk.dispatcher import Dispatcher, MoneyEndedError
+from llama_client.bulk.ledger_first import LedgerFirst
 from llama_client.bulk.pending import Done, PendingRow, usd_of
 from llama_client.bulk.receipt import BulkProgress, Tally
 from llama_client.bulk.results import BulkResult
@@ -40,8 +41,6 @@ BUFFERED = 1_024
 """Results that wait for the consumer; with more, no further call is begun."""
 GRACE_S = 30.0
 """Calls that are in flight at Ctrl-C may end within this time."""
-FLUSH_S = 5.0
-"""How long a group of results waits for its ledger rows; a ledger that cannot be written does not hold up a job."""
 _PROGRESS_S = 0.1
 
 
@@ -55,7 +54,7 @@ class Work:
         dispatcher: Which row is next; the drivers call it under their lock.
         tally: Adds up results.
         pending: Makes what the dispatcher takes of a row.
-        flush: Waits until the ledger rows of calls that have ended are written, at most so many seconds.
+        ledger: Where the rows of calls are written before those of the journal.
         limit: The most rows of the input; None: all.
         form: What answers are parsed to; None: they stay text.
         on_progress: Told how far the job is, in the thread that records.
@@ -67,7 +66,7 @@ class Work:
     dispatcher: Dispatcher
     tally: Tally
     pending: Callable[[Row], PendingRow]
-    flush: Callable[[float], bool] | None = None
+    ledger: LedgerFirst = field(default_factory=lambda: LedgerFirst(None))
     limit: int | None = None
     form: AnswerForm | None = None
     on_progress: Callable[[BulkProgress], object] | None = None
@@ -79,7 +78,6 @@ class Work:
     _idle_rows: Iterator[Row] | None = None
     _checks: RowChecks | None = None
     _rows: Iterator[Row] | None = None
-    _flush_s: float = FLUSH_S
     _told_at: float = field(default=-_PROGRESS_S)
     _told_waiting: bool = False
 
@@ -161,9 +159,7 @@ class Work:
 
     def record(self, done: Sequence[Done]) -> list[BulkResult]:
         """Records rows that are done, after their ledger rows: a row that is done is in the ledger."""
-        if self.flush is not None and not self.flush(self._flush_s):
-            # It logs that; the job goes on as calls do.
-            self._flush_s = 0.0
+        self.ledger.wait()
         results: list[BulkResult] = []
         calls, kept = 0, []
         for pending, outcome in done:

@@ -145,6 +145,7 @@ class _OpenStage:
     async def _answered(self, source: RowsInput) -> list[BulkResult]:
         from llama_client.bulk.asking import Asker
         from llama_client.bulk.dispatcher import Dispatcher
+        from llama_client.bulk.ledger_first import LedgerFirst
         from llama_client.bulk.memory_journal import NoJournal
         from llama_client.bulk.pending import PendingRow
         from llama_client.bulk.receipt import Tally
@@ -160,8 +161,8 @@ class _OpenStage:
 
         ledger = context.accounting.ledger
         # An actor may be ended by its process.
-        flush = None if ledger is None else ledger.flush
-        work = Work(source, NoJournal(), dispatcher, Tally(), pending, flush, form=form)
+        first = LedgerFirst(None if ledger is None else ledger.flush)
+        work = Work(source, NoJournal(), dispatcher, Tally(), pending, first, form=form)
         run = TaskRun(work, asker.answer, context.clock, keeps_results=True)
         found: dict[int, BulkResult] = {}
         try:

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from llama_client.bulk.asking import Asker
 from llama_client.bulk.dispatcher import Dispatcher
+from llama_client.bulk.ledger_first import LedgerFirst
 from llama_client.bulk.limits import AdaptiveLimits
 from llama_client.bulk.outages import Outages
 from llama_client.bulk.pending import Done, PendingRow, usd_of
 from llama_client.bulk.tasks import TaskRun
-from llama_client.bulk.work import BATCH, FLUSH_S
+from llama_client.bulk.work import BATCH
 from llama_client.ray.messages import Kind, Message, Reply, packed, packed_error
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ async def _serve(job: ShardJob, client: AsyncLlamaClient, link: _Link) -> None:
     context = client._context
     asker, limits, outages = Asker(context, job.form), AdaptiveLimits(job.most), Outages()
     ledger = context.accounting.ledger
+    first = LedgerFirst(None if ledger is None else ledger.flush)
     serving = asyncio.current_task()
     running: list[TaskRun] = []
 
@@ -163,7 +165,7 @@ async def _serve(job: ShardJob, client: AsyncLlamaClient, link: _Link) -> None:
             dispatcher = Dispatcher(
                 limits, job.most, read_ahead=_READ_AHEAD, is_lasting=job.is_lasting, outages=outages
             )
-            work = _ShardWork(link, reply.rows, dispatcher, asker.target_of, ledger.flush if ledger else None)
+            work = _ShardWork(link, reply.rows, dispatcher, asker.target_of, first)
             run = TaskRun(work, asker.answer, context.clock, keeps_results=False)
             running[:] = [run]
             async with aclosing(run.results(iter(()))) as results:
@@ -181,7 +183,7 @@ class _ShardWork:
         rows: Sequence[Row],
         dispatcher: Dispatcher,
         target_of: Callable[[Row], str],
-        flush: Callable[[float], bool] | None,
+        ledger: LedgerFirst,
     ) -> None:
         self.dispatcher = dispatcher
         self._rows: dict[int, PendingRow] = {}
@@ -189,7 +191,7 @@ class _ShardWork:
         self._link = link
         self._first: Sequence[Row] = rows
         self._target_of = target_of
-        self._flush = flush
+        self._ledger = ledger
 
     def read(self, most: int) -> tuple[list[PendingRow], list[Done], bool]:
         rows, self._first = self._first, ()
@@ -202,9 +204,7 @@ class _ShardWork:
         return found, [], not has_more
 
     def record(self, done: Sequence[Done]) -> Sequence[BulkResult]:
-        if self._flush is not None and not self._flush(FLUSH_S):
-            # It logs that; the job goes on as calls do.
-            self._flush = None
+        self._ledger.wait()
         self._link.ask("record", outcomes=[packed(each) for each in done])
         for pending, _ in done:
             self._rows.pop(pending.row.position, None)

@@ -103,12 +103,12 @@ class Seen:
 
 
 def kill_a_worker() -> bool:
-    """One of Ray's that works on a job, as `kill -9` does; False: none is there."""
+    """One of Ray's, of this process or below it, that works on a job, as `kill -9` does; False: none is there."""
     import psutil
 
-    for process in psutil.process_iter(["cmdline"]):
+    for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if any("MapWorker(MapBatches(Shard)" in part for part in process.info["cmdline"] or ()):
+            if any("MapWorker(MapBatches(Shard)" in part for part in process.cmdline()):
                 process.kill()
                 return True
     return False
