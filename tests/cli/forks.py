@@ -6,6 +6,7 @@ llama_client` is the start of the interpreter, and an empty `sys.modules`.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -24,7 +25,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 _ROOT = Path(__file__).parents[2]
 # What a pipe takes at once.
@@ -255,6 +256,33 @@ def _become(request: dict[str, Any]) -> None:
     sys.argv[1:] = request["arguments"]
 
 
+def _run(program: str | None) -> object:
+    """What the command, or the program, exits with."""
+    try:
+        if program is None:
+            runpy.run_module("llama_client", run_name="__main__", alter_sys=True)
+        else:
+            sys.argv[0], sys.path[0] = program, str(Path(program).parent)
+            runpy.run_path(program, run_name="__main__")
+    except SystemExit as ending:
+        return ending.code
+    return None
+
+
+def _end(code: object) -> NoReturn:
+    """As the interpreter does, but for taking apart each module: that is most of what a short command would cost here,
+    as all modules are imported."""
+    if isinstance(code, int | None):
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit((code or 0) & 0xFF)
+    # What cannot be written, and an exit with a text, is told by the interpreter.
+    raise SystemExit(code)
+
+
 if __name__ == "__main__":
     _import_all()
     gc.collect()
@@ -269,8 +297,4 @@ if __name__ == "__main__":
             _open_streams()
             # Whatever the process that runs the tests ignores.
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        if begun.get("program") is None:
-            runpy.run_module("llama_client", run_name="__main__", alter_sys=True)
-        else:
-            sys.argv[0], sys.path[0] = begun["program"], str(Path(begun["program"]).parent)
-            runpy.run_path(begun["program"], run_name="__main__")
+        _end(_run(begun.get("program")))
