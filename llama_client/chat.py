@@ -114,7 +114,7 @@ class CallContext(OfThisProcess):
         if reaper.dropped or reaper.is_busy:
             # What a stream that was dropped held (a slot, a reservation) is there for this call.
             reaper.settle()
-        return self._call(*self._checked(params, stream=stream, form=form), form)
+        return self._call(*self.checked(params, stream=stream, form=form), form)
 
     async def acall(self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None = None) -> Call:
         """The same on an event loop; reading files and importing packages happens in a thread."""
@@ -122,9 +122,9 @@ class CallContext(OfThisProcess):
 
         await self.prepare(params.get("model"))
         if _has_parts(params.get("messages")):
-            request, choices = await asyncio.to_thread(self._checked, params, stream=stream, form=form)
+            request, choices = await asyncio.to_thread(self.checked, params, stream=stream, form=form)
         else:
-            request, choices = self._checked(params, stream=stream, form=form)
+            request, choices = self.checked(params, stream=stream, form=form)
         if self.cache is not None:
             await self._identify(self.cache, choices)
         return await self._acall(request, choices, form)
@@ -133,7 +133,7 @@ class CallContext(OfThisProcess):
         """The answer, where the cache has it in memory; else a call for it."""
         if self.cache_mode != "use":
             return self.call(params, stream=False)
-        request, choices = self._checked(params, stream=False, form=None)
+        request, choices = self.checked(params, stream=False, form=None)
         found = shortcut.answer(request, choices, {**self.tags, **(request.tags or {})})
         if found is not None:
             return found
@@ -146,7 +146,7 @@ class CallContext(OfThisProcess):
         if self.cache is None or self.cache_mode != "use" or _has_parts(params.get("messages")):
             return await self.acall(params, stream=False)
         await self.prepare(params.get("model"))
-        request, choices = self._checked(params, stream=False, form=None)
+        request, choices = self.checked(params, stream=False, form=None)
         await self._identify(self.cache, choices)
         found = shortcut.answer(request, choices, {**self.tags, **(request.tags or {})})
         return await self._acall(request, choices, None) if found is None else found
@@ -189,7 +189,7 @@ class CallContext(OfThisProcess):
         from llama_client.types.report import TokenCount
 
         params = {"messages": _as_messages(messages), "model": model}
-        candidate = self._first_able(*self._checked(params, stream=False, form=None))
+        candidate = self._first_able(*self.checked(params, stream=False, form=None))
         counted, size = candidate.counted_tokens, candidate.size
         if counted is not None:
             return TokenCount(tokens=counted, most_tokens=counted, status="exact")
@@ -202,7 +202,7 @@ class CallContext(OfThisProcess):
         from llama_client.types.report import CostEstimate
 
         params = {"messages": _as_messages(messages), "model": model, "max_tokens": max_tokens}
-        request, choices = self._checked(params, stream=False, form=None)
+        request, choices = self.checked(params, stream=False, form=None)
         router, providers, rules = self.router, self.providers, self.config.routing
         candidate = self._first_able(request, choices)
         target, size = candidate.target, candidate.size
@@ -238,9 +238,10 @@ class CallContext(OfThisProcess):
             candidate.count_tokens()
         return candidate
 
-    def _checked(
+    def checked(
         self, params: Mapping[str, Any], *, stream: bool, form: AnswerForm | None
     ) -> tuple[ChatRequest, list[TargetList]]:
+        """The request, and the targets of its model. It may read files, and look for the default model."""
         # Building the request's schema takes as long as importing all the rest, so it waits for the first call.
         from llama_client.types.request import check_request
 

@@ -27,6 +27,7 @@ from llama_client.bulk.outputs.writers import writer_of
 from llama_client.bulk.paths import checked_path
 from llama_client.bulk.pending import PendingRow
 from llama_client.bulk.planning.arranging import Arranging, require_local
+from llama_client.bulk.planning.kept_answers import kept_answers
 from llama_client.bulk.planning.preparing import chosen, require_known
 from llama_client.bulk.planning.pricing import Pricing
 from llama_client.bulk.planning.purse import Purse
@@ -156,11 +157,11 @@ class JobSetup:
             worst_usd = None if purse is None else pricing.worst_usd(row)
             return PendingRow(row, at_once.target_of(row), worst_usd=worst_usd)
 
-        batches = None
+        batches, answers = None, kept_answers(self.context, form)
         if folder is not None:
-            batches = BatchWork(self.context, folder, journal, pending, purse, tally.was_earlier, form)
+            batches = BatchWork(self.context, folder, journal, pending, purse, tally.was_earlier, form, answers)
             stack.callback(batches.close)
-        arranging = Arranging(self.context, source, journal, pricing, terms, locals_, purse, tally, most)
+        arranging = Arranging(self.context, source, journal, pricing, terms, locals_, purse, tally, most, answers)
         idle = arranging.arranged(folder, batches)
         ledger = self.context.accounting.ledger
         first = LedgerFirst(None if ledger is None else ledger.flush)
@@ -205,7 +206,9 @@ class JobSetup:
         with closing(journal):
             check_rows(source, journal, options.limit)
             rows = (row for row in source.rows() if not journal.is_done(row))
-            measure = Pricing(self.context, source.answers.form, None if terms.hours is None else locals_).measure(rows)
+            measure = Pricing(self.context, source.answers.form, None if terms.hours is None else locals_).measure(
+                rows, kept_answers(self.context, source.answers.form)
+            )
         require_local(measure, terms)
         speeds = Speeds(self.context, locals_, self._most())
         return chosen(self.context, measure, speeds, terms, terms.deadline_s, has_folder=True).plan

@@ -104,6 +104,14 @@ class AnswerCache:
 
         return found
 
+    def known(self, keys: Iterable[bytes], now: float) -> set[bytes]:
+        """Those of the keys whose answers are there. Waits for the database, asked about all at once."""
+        wanted = set(keys)
+        found = {key for key in wanted if self.memory.get(key, now) is not None}
+        if self._store is not None:
+            found |= self._store.known(wanted - found, _READ_S)
+        return found
+
     def put(self, key: bytes, stored: Stored) -> bool:
         """False: it is too large for those who wait to find it in memory."""
         if self._store is not None:

@@ -6,7 +6,7 @@ import logging
 import queue
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple
 
 from llama_client.cache.stored import DAMAGED, Stored, packed, unpacked
@@ -77,6 +77,23 @@ class AnswerStore(DatabaseThread[None]):
             return False
         self._reads.append(_Read(key, found))
         return self._go()
+
+    def known(self, keys: Collection[bytes], within_s: float) -> set[bytes]:
+        """Those of the keys whose answers are there, as far as the database tells within that time."""
+        found: set[bytes] = set()
+        answered, left = Event(), [*keys]
+
+        def told(key: bytes, stored: Stored | None) -> None:
+            if stored is not None:
+                found.add(key)
+            left.remove(key)
+            if not left:
+                answered.set()
+
+        if all(self.read(key, told) for key in keys) and keys:
+            wait_for_event(answered, within_s)
+        # What comes later changes another one.
+        return set(found)
 
     def write(self, key: bytes, stored: Stored) -> None:
         size = stored.size_bytes

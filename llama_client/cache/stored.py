@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json, to_json
 
 from llama_client.types.completion import (
+    ChatCompletion,
     ChatCompletionChunk,
     Choice,
     ChunkChoice,
@@ -79,7 +80,9 @@ def is_kept(request: ChatRequest, choices: Sequence[Choice]) -> bool:
     return len(choices) == (request.n or 1)
 
 
-def chunk_of(first: ChatCompletionChunk, choices: Sequence[Choice], usage: Any, service_tier: str | None) -> bytes:
+def chunk_of(
+    first: ChatCompletionChunk | ChatCompletion, choices: Sequence[Choice], usage: Any, service_tier: str | None
+) -> bytes:
     """A whole answer as one chunk, in JSON."""
     values = {
         "id": first.id,

@@ -25,8 +25,9 @@ _COLUMNS = [
 def print_plan(plan: BulkPlan) -> None:
     """Rows and tokens, the price of each venue that is possible, and what the job would do."""
     console = answer_console()
-    rows = "row" if plan.rows == 1 else "rows"
-    console.print(f"{plan.rows:,} {rows} to ask, about {plan.input_tokens:,} tokens in and {plan.output_tokens:,} out")
+    asked = plan.rows - plan.kept_rows
+    rows = "row" if asked == 1 else "rows"
+    console.print(f"{asked:,} {rows} to ask, about {plan.input_tokens:,} tokens in and {plan.output_tokens:,} out")
     possible = [
         [
             quote.venue,

@@ -98,6 +98,7 @@ def results(result: BulkResult) -> None:
 
 def plans(plan: BulkPlan) -> None:
     assert_type(plan.rows, int)
+    assert_type(plan.kept_rows, int)
     assert_type(plan.input_tokens, int)
     assert_type(plan.output_tokens, int)
     assert_type(plan.deadline_s, float | None)

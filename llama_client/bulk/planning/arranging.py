@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llama_client.bulk.idle.hours import IdleHours
     from llama_client.bulk.idle.targets import LocalTargets
     from llama_client.bulk.inputs.rows_input import RowsInput
+    from llama_client.bulk.planning.kept_answers import KeptAnswers
     from llama_client.bulk.planning.measure import Measure
     from llama_client.bulk.planning.planner import Choice
     from llama_client.bulk.planning.pricing import Pricing
@@ -69,6 +70,7 @@ class Arranging:
         purse: The money of the job; None: no limit.
         tally: Measures rates.
         most: The most calls in flight.
+        answers: The client's cache; None: it is off.
     """
 
     context: CallContext
@@ -80,6 +82,7 @@ class Arranging:
     purse: Purse | None
     tally: Tally
     most: int
+    answers: KeptAnswers | None
 
     def arranged(self, folder: Path | None, batches: BatchWork | None) -> IdleWork | None:
         """Plans what is left of the job, says so in the log, and starts its batches, those of earlier runs too.
@@ -101,11 +104,14 @@ class Arranging:
         idle, rate = None, ASSUMED_ROWS_PER_S
         if terms.are_planned and self.source.is_replayable and (batches is not None or terms.hours is not None):
 
-            def left() -> Iterator[Row]:
+            def undone() -> Iterator[Row]:
                 return rows_left(self.source, self.journal, batches)
 
+            def left() -> Iterator[Row]:
+                return undone() if self.answers is None else self.answers.missing(undone())
+
             left_s = None if deadline is None else max(deadline - wall(), 1.0)
-            measure = self.pricing.measure(left())
+            measure = self.pricing.measure(undone(), self.answers)
             require_local(measure, terms)
             speeds = Speeds(self.context, self.locals_, self.most)
             choice = chosen(self.context, measure, speeds, terms, left_s, has_folder=batches is not None)

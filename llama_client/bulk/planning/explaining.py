@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from llama_client.bulk.planning.measure import Measure
     from llama_client.bulk.planning.quotes import VenueQuote
     from llama_client.bulk.planning.quoting import Setting
 
@@ -33,18 +34,24 @@ class Chosen:
     are_counted_on: bool
 
 
-def explained(rows: int, setting: Setting, quotes: Sequence[VenueQuote], chosen: Chosen) -> str:
+def explained(measure: Measure, setting: Setting, quotes: Sequence[VenueQuote], chosen: Chosen) -> str:
     """The sentences.
 
     Args:
-        rows: Of the job.
+        measure: The rows of the job.
         setting: What was permitted, and what was known.
         quotes: The price of every venue.
         chosen: What was chosen.
     """
-    usd = chosen.usd
+    rows, usd = measure.rows, chosen.usd
     cost = "an unknown amount" if usd is None else f"about ${usd:.6f}" if usd else "nothing"
     said: list[str] = []
+    if measure.kept_rows:
+        have = "row has its answer" if measure.kept_rows == 1 else "rows have their answers"
+        said.append(f"{measure.kept_rows:,} {have} in the cache, for nothing.")
+        if not rows:
+            return said[0]
+        said.append("Of the others:")
     if chosen.idle_rows:
         said += _idle(rows, setting, quotes, chosen, cost)
     if chosen.batch_rows:

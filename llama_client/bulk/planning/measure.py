@@ -63,12 +63,21 @@ class Group:
 
 @dataclass(slots=True)
 class Measure:
-    """All rows of a job, in memory that does not grow with their number."""
+    """All rows of a job, in memory that does not grow with their number.
+
+    Attributes:
+        groups: By the targets that may answer them.
+        rows: How many there are, but for those whose answers the cache has.
+        input_tokens: Of all prompts, estimated.
+        output_tokens: Of all answers, estimated.
+        kept_rows: How many have their answers in the cache.
+    """
 
     groups: dict[tuple[str, ...], Group] = field(default_factory=dict)
     rows: int = 0
     input_tokens: float = 0.0
     output_tokens: float = 0.0
+    kept_rows: int = 0
 
 
 def sum_of(one: Decimal | None, other: Decimal | None) -> Decimal | None:

@@ -195,7 +195,8 @@ def _plan(measure: Measure, setting: Setting, shares: list[_Share], left_s: floa
         usd, idle_rows, batch_rows, rescued, left_s, are_counted_on=all(each.is_counted_on for each in shares)
     )
     return BulkPlan(
-        rows=measure.rows,
+        rows=measure.rows + measure.kept_rows,
+        kept_rows=measure.kept_rows,
         input_tokens=round(measure.input_tokens),
         output_tokens=round(measure.output_tokens),
         deadline_s=setting.deadline_s,
@@ -206,5 +207,5 @@ def _plan(measure: Measure, setting: Setting, shares: list[_Share], left_s: floa
         usd=usd,
         most_usd=most_usd,
         quotes=quotes,
-        explanation=explained(measure.rows, setting, quotes, chosen),
+        explanation=explained(measure, setting, quotes, chosen),
     )

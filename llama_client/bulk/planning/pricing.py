@@ -18,6 +18,7 @@ from llama_client.routing.billing import longest_answer, most_prompt_tokens, wor
 
 if TYPE_CHECKING:
     from llama_client.bulk.idle.targets import LocalTargets
+    from llama_client.bulk.planning.kept_answers import KeptAnswers
     from llama_client.bulk.results import BulkResult
     from llama_client.bulk.rows import Row
     from llama_client.chat import CallContext
@@ -90,9 +91,11 @@ class Pricing:
             return usd_of(completion.attempts)
         return _cost(self._price(candidate.target, candidate.request.service_tier), completion.usage)
 
-    def measure(self, rows: Iterable[Row]) -> Measure:
-        """Adds up rows, in one pass."""
+    def measure(self, rows: Iterable[Row], answers: KeptAnswers | None) -> Measure:
+        """Adds up rows, in one pass; those that the client's cache has are counted apart."""
         found = Measure()
+        if answers is not None:
+            rows = answers.missing(rows, found)
         for row in rows:
             found.rows += 1
             try:

@@ -43,9 +43,10 @@ class BulkPlan:
     """What a job is going to do. Amounts are in US dollars; None: unknown.
 
     Attributes:
-        rows: The rows that are left to be asked, within `limit`.
-        input_tokens: Of all their prompts, estimated.
-        output_tokens: Of all their answers, estimated.
+        rows: The rows that are left to be answered, within `limit`.
+        kept_rows: How many of them have their answers in the cache, and cost nothing.
+        input_tokens: Of the prompts of the others, estimated.
+        output_tokens: Of their answers, estimated.
         deadline_s: In how many seconds the job should be done; None: no matter.
         venue: Where most rows go.
         batch_rows: How many rows are handed in as batches.
@@ -58,6 +59,7 @@ class BulkPlan:
     """
 
     rows: int
+    kept_rows: int
     input_tokens: int
     output_tokens: int
     deadline_s: float | None

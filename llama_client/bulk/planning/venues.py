@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from llama_client.bulk.batches.driver import BatchRun
     from llama_client.bulk.contracts import Journal
+    from llama_client.bulk.planning.kept_answers import KeptAnswers
     from llama_client.bulk.planning.purse import Purse
     from llama_client.bulk.rows import Row
     from llama_client.chat import CallContext
@@ -47,6 +48,7 @@ class BatchWork:
         purse: The money of the job; None: no limit.
         was_earlier: Told of each row that an earlier run has recorded, though its batch was not over.
         form: What answers are parsed to; None: they stay text.
+        answers: The client's cache; None: it is off.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class BatchWork:
         purse: Purse | None,
         was_earlier: Callable[[], None],
         form: AnswerForm | None,
+        answers: KeptAnswers | None,
     ) -> None:
         self._form = form
+        self._answers = answers
         self._context = context
         self._folder = folder / "batches"
         self._journal = journal
@@ -169,6 +173,8 @@ class BatchWork:
             self._put(pending)
             return
         self._journal.record([result])
+        if self._answers is not None:
+            self._answers.keep(result)
         pending.kept = result
         outcome = result.completion if error is None else error
         assert outcome is not None
