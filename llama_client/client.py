@@ -692,7 +692,8 @@ class LlamaClient(_BaseClient):
         """
         ready("llama_client.bulk.api", "llama_client.bulk.setup")
         from llama_client.bulk.api import Bulk
-        from llama_client.bulk.setup import BulkOptions, JobSetup
+        from llama_client.bulk.options import BulkOptions
+        from llama_client.bulk.setup import JobSetup
 
         options = BulkOptions(
             model, prompt, system, schema, params, job, limit, max_concurrency, retry_failed, on_progress,
@@ -849,7 +850,8 @@ class AsyncLlamaClient(_BaseClient):
         """`LlamaClient.bulk`, for `async for` and `await job.run(...)`."""
         ready("llama_client.bulk.api", "llama_client.bulk.setup")
         from llama_client.bulk.api import AsyncBulk
-        from llama_client.bulk.setup import BulkOptions, JobSetup
+        from llama_client.bulk.options import BulkOptions
+        from llama_client.bulk.setup import JobSetup
 
         options = BulkOptions(
             model, prompt, system, schema, params, job, limit, max_concurrency, retry_failed, on_progress,

@@ -52,6 +52,7 @@ class Dispatcher:
         purse: The money of the job; None: no limit.
         shift: Rows that wait for idle hours of this machine; None: none do.
         idle_ready: How many of these were read, and have not begun.
+        needs_money: Whether rows wait for money that batches hold: these are to be looked at, however many rows wait.
     """
 
     limits: Limits
@@ -63,6 +64,7 @@ class Dispatcher:
     purse: Purse | None = None
     shift: IdleShift | None = None
     idle_ready: int = 0
+    needs_money: bool = False
     is_lasting: bool = False
     outages: Outages = field(default_factory=Outages)
     _is_read: bool = False
@@ -109,6 +111,7 @@ class Dispatcher:
         Raises:
             MoneyEndedError: The next row may cost more than the job may, and nothing is under way that could cost less.
         """
+        self.needs_money = False
         if self.is_stopped or self._unrecorded + self.in_flight >= self.max_pending:
             return math.inf
         while self._delayed and self._delayed[0][0] <= now:
@@ -134,6 +137,7 @@ class Dispatcher:
         is_owed = self.purse is not None and bool(self.purse.held_usd)
         if dear is not None and not (self.in_flight or is_owed or self._delayed or may_be_free):
             raise MoneyEndedError(dear)
+        self.needs_money = dear is not None and is_owed
         return wait_s
 
     def _begun(self, target: str, now: float) -> PendingRow:

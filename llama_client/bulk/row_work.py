@@ -35,8 +35,13 @@ class RowWork(Protocol):
     @property
     def journal(self) -> CallJournal: ...
 
-    def read(self, most: int) -> tuple[list[PendingRow], list[Done], bool]:
-        """The next rows that are to be asked, those that were done elsewhere, and whether none of both follows."""
+    def read(self, most: int, *, only_batches: bool = False) -> tuple[list[PendingRow], list[Done], bool]:
+        """The next rows that are to be asked, those that were done elsewhere, and whether none of both follows.
+
+        Args:
+            most: How many together, at most.
+            only_batches: No rows of the input: enough of them wait.
+        """
         ...
 
     def record(self, done: Sequence[Done]) -> Sequence[BulkResult]:

@@ -7,6 +7,7 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -144,9 +145,10 @@ class TaskRun:
                     self._spawn(self._perform(pending))
                 continue
             # What comes of batches would go past a consumer that is slow.
-            if dispatcher.wanted() >= BATCH and not self._is_reading and len(self._out) < BUFFERED:
+            is_wanted = dispatcher.wanted() >= BATCH
+            if (is_wanted or dispatcher.needs_money) and not self._is_reading and len(self._out) < BUFFERED:
                 self._is_reading = True
-                self._spawn(self._read())
+                self._spawn(self._read(only_batches=not is_wanted))
             if wait_s < math.inf and not dispatcher.in_flight and not self._is_reading:
                 await self._clock.asleep(wait_s)
                 continue
@@ -177,9 +179,9 @@ class TaskRun:
             begun.append(step)
         return begun, math.inf
 
-    async def _read(self) -> None:
+    async def _read(self, *, only_batches: bool) -> None:
         try:
-            rows, came, is_end = await self._in_thread(self._work.read, BATCH)
+            rows, came, is_end = await self._in_thread(partial(self._work.read, BATCH, only_batches=only_batches))
         finally:
             self._is_reading = False
         self._hand_over(self._work.dispatcher.add(rows, is_end=is_end, done=came))

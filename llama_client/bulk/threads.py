@@ -161,6 +161,7 @@ class ThreadedRun:
                 # What comes of batches would go past a consumer that is slow.
                 is_full = self._keeps and self._given - self._taken >= BUFFERED
                 is_over, wanted = dispatcher.is_over, 0 if is_full else dispatcher.wanted()
+                needs_money = dispatcher.needs_money and not is_full
                 has_idle = self._idle > 0
             if isinstance(step, PendingRow):
                 if not has_idle:
@@ -168,7 +169,10 @@ class ThreadedRun:
                 else:
                     self._wake_one()
                 self._perform(step)
-            elif is_over or (not (wanted >= BATCH and self._read()) and not self._idle_for(step)):
+                continue
+            is_wanted = wanted >= BATCH
+            has_read = (is_wanted or needs_money) and self._read(only_batches=not is_wanted)
+            if is_over or (not has_read and not self._idle_for(step)):
                 return
 
     def _idle_for(self, seconds: float) -> bool:
@@ -193,12 +197,12 @@ class ThreadedRun:
             with self._lock:
                 self._idle -= 1
 
-    def _read(self) -> bool:
+    def _read(self, *, only_batches: bool) -> bool:
         """Reads rows, unless another worker does; False: it does, or nothing came."""
         if not self._reading.acquire(blocking=False):
             return False
         try:
-            rows, came, is_end = self._work.read(BATCH)
+            rows, came, is_end = self._work.read(BATCH, only_batches=only_batches)
         finally:
             self._reading.release()
         with self._lock:

@@ -95,14 +95,16 @@ class Work:
         """
         self._shift, self._idle_pending, self._is_idle_at_end = shift, pending, False
 
-    def read(self, most: int) -> tuple[list[PendingRow], list[Done], bool]:
+    def read(self, most: int, *, only_batches: bool = False) -> tuple[list[PendingRow], list[Done], bool]:
         """The next rows that are to be asked, what has come of batches, and whether there will be no more of both.
 
-        Waits a moment where rows are in batches and in no other place.
+        Waits a moment where rows are in batches and in no other place, or where only these are asked for.
         """
         batches = self.batches
         is_at_end = self._is_at_end and self._is_idle_at_end
-        found, done = ([], []) if batches is None else batches.take(most, POLL_S if is_at_end else 0)
+        found, done = ([], []) if batches is None else batches.take(most, POLL_S if is_at_end or only_batches else 0)
+        if only_batches:
+            most = 0
         if not self._is_idle_at_end:
             # As many as there is room for beside the others.
             room = most if self._is_at_end else min(_IDLE_AHEAD - self.dispatcher.idle_ready, most // 2)

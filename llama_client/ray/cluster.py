@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from llama_client.config.provider_tables import GgufConfig
 from llama_client.errors import JobError, LocalOnlyError, MissingExtraError
 from llama_client.ray.mailbox import Mailbox
+from llama_client.ray.this_machine import require_address_here, require_cluster_here
 from llama_client.ray.worker import Shard, ShardJob
 
 if TYPE_CHECKING:
     from llama_client.config.schema import Config
 
-_OF_THIS_MACHINE = ("auto", "local", "127.0.0.1", "localhost")
 # A few questions of each worker wait at once; more workers than a cluster has.
 _MAX_WAITING = 10_000
 # On one machine: each has an event loop of its own, which hundreds of calls at once keep busy.
@@ -83,15 +83,16 @@ class Cluster:
             self._start(address)
             # Where the user has not said what to log.
             logging.getLogger("ray.data").setLevel(logging.ERROR)
+        try:
+            require_cluster_here(ray, config)
+        except LocalOnlyError:
+            self.close()
+            raise
 
     def _start(self, address: str | None) -> None:
         address = address or os.environ.get("RAY_ADDRESS")
-        if self._config.local_only and address and not any(each in address for each in _OF_THIS_MACHINE):
-            raise LocalOnlyError(
-                f"ray_address: {address} is another machine's, and prompts would go there; leave it out",
-                rule="connection",
-                source=self._config.local_only_source,
-            )
+        if address:
+            require_address_here(address, self._config)
         options: dict[str, Any] = {"address": address}
         if not address:
             # Ray would report its use to its makers.
@@ -184,7 +185,8 @@ class Cluster:
     def _here(self) -> Any:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        return NodeAffinitySchedulingStrategy(self._node(), soft=True)
+        # With `local_only` the mailbox, which has prompts, is on no other node even where this one has no place for it.
+        return NodeAffinitySchedulingStrategy(self._node(), soft=not self._config.local_only)
 
     def _node(self) -> str:
         """The driver's."""

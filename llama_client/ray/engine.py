@@ -11,13 +11,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llama_client.bulk.dispatcher import MoneyEndedError
-from llama_client.bulk.limits import MOST
 from llama_client.bulk.pending import usd_of
 from llama_client.bulk.work import BUFFERED, GRACE_S, parse_again
 from llama_client.errors import JobError, LlamaClientError
 from llama_client.ray.cluster import Cluster
 from llama_client.ray.ending import CLOSING_S, Ending
-from llama_client.ray.handover import Handover
+from llama_client.ray.handover import Handover, require_no_secret_headers, without_secret_headers
 from llama_client.ray.leases import Leases
 from llama_client.ray.messages import Message, Reply, unpacked, unpacked_error
 from llama_client.ray.reading import Reader
@@ -113,6 +112,7 @@ class ClusterRun:
         mailbox: Any = None
         try:
             context, options = self._setup.context, self._setup.options
+            require_no_secret_headers(options.params or {}, "params")
             handover = Handover.of(context)
             cluster = Cluster(options.ray_address, context.config)
             model = self._target_name()
@@ -120,8 +120,7 @@ class ClusterRun:
             shards = cluster.workers(model, most, options.ray_workers)
             self._leases = self._ending.leases = Leases(shards, self._work.tally.total, self._work.dispatcher.purse)
             mailbox = cluster.mailbox()
-            each = MOST if most is None else -(-most // shards)
-            job = ShardJob(mailbox, handover, self._work.form, each, self._work.journal.is_lasting)
+            job = ShardJob(mailbox, handover, self._work.form, most, shards, self._work.journal.is_lasting)
             cluster.pipeline(job, shards, model, self._workers_ended)
             self._exchange(cluster, mailbox)
             self._work.tell(is_last=True)
@@ -238,8 +237,8 @@ class ClusterRun:
         if self._ending.is_stopped or self._ending.is_closing:
             return self._reply() if self._ending.is_closing or is_late else None
         lent = leases.lend(session, most)
-        if leases.is_short and not self._is_full:
-            self._reader.want()
+        if not self._is_full and (leases.is_short or (not lent and leases.needs_money)):
+            self._reader.want(only_batches=not leases.is_short)
         if not lent and (missing := leases.unaffordable()) is not None:
             self._money_ended(missing)
             return None
@@ -294,5 +293,6 @@ class ClusterRun:
             return
         if found is not None:
             rows, came, is_end = found
-            self._record_done(came)
-            self._leases.add(rows, self._work.tally.rows, is_end=is_end)
+            sent, refused = without_secret_headers(rows)
+            self._record_done(came + refused)
+            self._leases.add(sent, self._work.tally.rows, is_end=is_end)

@@ -6,7 +6,7 @@ What goes through Ray is kept in its object store, and may be written to a disk 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from socket import gethostname
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,11 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, SecretStr
 
 from llama_client.errors import ConfigError, InvalidRequestError, JobError
+from llama_client.redaction import looks_secret
 from llama_client.version import __version__
 
 if TYPE_CHECKING:
+    from llama_client.bulk.pending import Done, PendingRow
     from llama_client.chat import CacheMode, CallContext
     from llama_client.client import AsyncLlamaClient
     from llama_client.config.schema import Config
@@ -134,7 +136,41 @@ def _is_plain(place: Place, text: str) -> bool:
         return True
     if place[-1] in ("url", "proxy", "base_url"):
         return "@" not in text and not urlsplit(text).password and not _has_secret_word(text)
-    return "headers" in place and not _has_secret_word(place[-1])
+    return "headers" in place and not _is_secret_header(place[-1], text)
+
+
+def require_no_secret_headers(params: Mapping[str, Any], where: str) -> None:
+    """Raises `InvalidRequestError` where `extra_headers` of a row hold a secret: rows go through Ray as they are.
+
+    Args:
+        params: Of a call.
+        where: What has them.
+    """
+    headers = params.get("extra_headers")
+    for name, value in headers.items() if isinstance(headers, Mapping) else ():
+        if _is_secret_header(str(name), str(value)):
+            raise InvalidRequestError(
+                f"extra_headers.{name} of {where}: a secret would go through Ray in the clear; put it into "
+                "providers.<name>.headers by a variable that is set on every node, or use engine='local'",
+                param="extra_headers",
+            )
+
+
+def without_secret_headers(rows: Iterable[PendingRow]) -> tuple[list[PendingRow], list[Done]]:
+    """The rows that may go through Ray, and the failures of the others."""
+    sent: list[PendingRow] = []
+    refused: list[Done] = []
+    for pending in rows:
+        try:
+            require_no_secret_headers(pending.row.params, pending.row.where or f"row {pending.row.position + 1}")
+            sent.append(pending)
+        except InvalidRequestError as error:
+            refused.append((pending, error))
+    return sent, refused
+
+
+def _is_secret_header(name: str, value: str) -> bool:
+    return _has_secret_word(name) or looks_secret(value)
 
 
 def _has_secret_word(text: str) -> bool:

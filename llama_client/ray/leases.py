@@ -124,6 +124,11 @@ class Leases:
             lent.append(pending)
         return lent
 
+    @property
+    def needs_money(self) -> bool:
+        """Whether rows wait for money that batches may hold."""
+        return not self.is_read and bool(self._ready) and self.purse is not None and bool(self.purse.held_usd)
+
     def unaffordable(self) -> PendingRow | None:
         """The next row, where it may cost more than the job may, and nothing is under way that could cost less."""
         if self.purse is None or not self._ready or self.purse.held_usd or any(e.rows for e in self._sessions.values()):

@@ -28,7 +28,8 @@ class Reader:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        # Of each read, whether only batches are looked at; None: the end.
+        self._wanted: queue.SimpleQueue[bool | None] = queue.SimpleQueue()
         self._found: queue.SimpleQueue[Found | BaseException] = queue.SimpleQueue()
         self._is_reading = False
         self._had_some = True
@@ -38,14 +39,14 @@ class Reader:
     def is_soon(self) -> bool:
         return self._is_reading and self._had_some
 
-    def want(self) -> None:
-        """Starts a read, unless one is on its way."""
+    def want(self, *, only_batches: bool = False) -> None:
+        """Starts a read, unless one is on its way; perhaps of what comes of batches alone."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._read, name="llama-client-bulk-ray-reader", daemon=True)
             self._thread.start()
         if not self._is_reading:
             self._is_reading = True
-            self._wanted.put(True)
+            self._wanted.put(only_batches)
 
     def take(self) -> Found | None:
         """What has been read; None: nothing yet. What the read has raised is raised here."""
@@ -61,13 +62,13 @@ class Reader:
 
     def end(self) -> None:
         """Waits a while for the thread: an iterable that blocks for ever is left to it."""
-        self._wanted.put(False)
+        self._wanted.put(None)
         if self._thread is not None:
             self._thread.join(_STOPPING_S)
 
     def _read(self) -> None:
-        while self._wanted.get():
+        while (only_batches := self._wanted.get()) is not None:
             try:
-                self._found.put(self._work.read(BATCH))
+                self._found.put(self._work.read(BATCH, only_batches=only_batches))
             except BaseException as error:  # noqa: BLE001 - raised in the driver's thread
                 self._found.put(error)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from llama_client.bulk.asking import Asker
 from llama_client.bulk.dispatcher import Dispatcher
 from llama_client.bulk.ledger_first import LedgerFirst
-from llama_client.bulk.limits import AdaptiveLimits
+from llama_client.bulk.limits import MOST, AdaptiveLimits
 from llama_client.bulk.outages import Outages
 from llama_client.bulk.pending import Done, PendingRow, usd_of
 from llama_client.bulk.tasks import TaskRun
@@ -53,15 +53,23 @@ class ShardJob:
         mailbox: The actor that takes its messages.
         handover: What its client is opened with.
         form: What answers are parsed to; None: they stay text.
-        most: The most calls in flight.
+        most: The most calls in flight, of all workers together; None: as many as targets take.
+        shards: How many workers there are.
         is_lasting: Whether another run of the job finds what was recorded.
     """
 
     mailbox: Any
     handover: Handover
     form: AnswerForm | None
-    most: int
+    most: int | None
+    shards: int
     is_lasting: bool
+
+    def most_of(self, shard: int) -> int:
+        """The most calls in flight of one worker."""
+        if self.most is None:
+            return MOST
+        return self.most // self.shards + (shard < self.most % self.shards)
 
 
 class Shard:
@@ -120,7 +128,7 @@ async def _work_once(job: ShardJob, shard: int) -> bool:
     try:
         await asyncio.to_thread(link.ask, "open", shard=shard)
         async with job.handover.open() as client:
-            await _serve(job, client, link)
+            await _serve(job, client, link, job.most_of(shard))
     except BaseException as group:  # noqa: BLE001 - told to the driver
         error = _first(group)
         if isinstance(error, _SessionLostError):
@@ -140,9 +148,9 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-async def _serve(job: ShardJob, client: AsyncLlamaClient, link: _Link) -> None:
+async def _serve(job: ShardJob, client: AsyncLlamaClient, link: _Link, most: int) -> None:
     context = client._context
-    asker, limits, outages = Asker(context, job.form), AdaptiveLimits(job.most), Outages()
+    asker, limits, outages = Asker(context, job.form), AdaptiveLimits(most), Outages()
     ledger = context.accounting.ledger
     first = LedgerFirst(None if ledger is None else ledger.flush)
     serving = asyncio.current_task()
@@ -162,9 +170,7 @@ async def _serve(job: ShardJob, client: AsyncLlamaClient, link: _Link) -> None:
         while not (reply := await asyncio.to_thread(link.ask, "read", most=BATCH)).is_over:
             if not reply.rows:
                 continue
-            dispatcher = Dispatcher(
-                limits, job.most, read_ahead=_READ_AHEAD, is_lasting=job.is_lasting, outages=outages
-            )
+            dispatcher = Dispatcher(limits, most, read_ahead=_READ_AHEAD, is_lasting=job.is_lasting, outages=outages)
             work = _ShardWork(link, reply.rows, dispatcher, asker.target_of, first)
             run = TaskRun(work, asker.answer, context.clock, keeps_results=False)
             running[:] = [run]
@@ -193,7 +199,7 @@ class _ShardWork:
         self._target_of = target_of
         self._ledger = ledger
 
-    def read(self, most: int) -> tuple[list[PendingRow], list[Done], bool]:
+    def read(self, most: int, *, only_batches: bool = False) -> tuple[list[PendingRow], list[Done], bool]:
         rows, self._first = self._first, ()
         has_more = True
         if not rows:

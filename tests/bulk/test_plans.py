@@ -32,23 +32,24 @@ class Desk:
     def __init__(self, server: BatchServer, clock: FakeClock, folder: Path) -> None:
         self.server, self.clock, self.folder = server, clock, folder
         self.output = folder / "out.jsonl"
+        self.rows: list[str] = ROWS
         self.config = config(server.kind, server.url_for(server.kind), folder)
         self.options: dict[str, Any] = {"model": f"x/{MODELS[server.kind]}", "params": PARAMS}
 
     def run(self, mode: str = "sync", **options: Any) -> Any:
         with using(clock=self.clock):
-            return run(mode, self.config, ROWS, self.output, **{**self.options, **options})
+            return run(mode, self.config, self.rows, self.output, **{**self.options, **options})
 
     def plan(self, mode: str = "sync", **options: Any) -> BulkPlan:
         given = {**self.options, **options}
         with using(clock=self.clock):
             if mode == "sync":
                 with LlamaClient(self.config) as client:
-                    return client.bulk(ROWS, **given).plan()
+                    return client.bulk(self.rows, **given).plan()
 
             async def planned() -> BulkPlan:
                 async with AsyncLlamaClient(self.config) as client:
-                    return await client.bulk(ROWS, **given).plan()
+                    return await client.bulk(self.rows, **given).plan()
 
             return asyncio.run(planned())
 
@@ -252,6 +253,48 @@ def test_batches_take_no_more_rows_than_the_money_allows(desk: Desk) -> None:
     with pytest.raises(BudgetExceededError, match="max_usd"):
         desk.run(deadline_s=DAY_S, max_usd=batch_most / 6 * 2)
     assert len(desk.server.batch_report().billed) == 2
+
+
+@both
+def test_rows_wait_for_the_money_of_a_batch_however_many_they_are(desk: Desk, mode: str) -> None:
+    count = 600
+    desk.rows = [f"ticket {number}" for number in range(count)]
+    plan = desk.plan(deadline_s=DAY_S)
+    batch_most = plan.quotes[1].most_usd
+    assert batch_most
+    # The batch takes all rows but the last 300, which begin with what it leaves.
+    receipt = desk.run(mode, deadline_s=DAY_S, max_usd=batch_most / count * (count - 300))
+    assert receipt.answered == count
+    assert receipt.venues["batch"].rows == count - 300
+    assert receipt.usd <= batch_most / count * (count - 300)
+
+
+@both
+def test_a_job_ends_where_a_batch_leaves_too_little_money(desk: Desk, mode: str) -> None:
+    count = 500
+    desk.rows = [f"ticket {number}" for number in range(count)]
+    plan = desk.plan(deadline_s=DAY_S)
+    batch_most = plan.quotes[1].most_usd
+    assert batch_most
+    most = batch_most / count * 5
+    with pytest.raises(BudgetExceededError, match="max_usd") as told:
+        desk.run(mode, deadline_s=DAY_S, max_usd=most)
+    assert told.value.spent_usd
+    assert told.value.spent_usd <= most
+    assert len(desk.server.batch_report().billed) >= 5
+
+
+@both
+def test_rows_that_a_batch_has_left_begin_with_its_money(desk: Desk, mode: str) -> None:
+    desk.server.every_batch(BatchPlay(ending="expired", answered=0))
+    count = 600
+    desk.rows = [f"ticket {number}" for number in range(count)]
+    plan = desk.plan(deadline_s=DAY_S)
+    batch_most = plan.quotes[1].most_usd
+    assert batch_most
+    receipt = desk.run(mode, deadline_s=DAY_S, max_usd=batch_most / count * 350)
+    assert receipt.answered == receipt.venues["now"].rows == count
+    assert receipt.usd <= batch_most / count * 350
 
 
 def test_a_row_of_unknown_cost_is_not_asked(desk: Desk) -> None:

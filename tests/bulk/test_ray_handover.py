@@ -15,9 +15,10 @@ from llama_client.bulk.pending import PendingRow
 from llama_client.bulk.planning.purse import Purse
 from llama_client.bulk.rows import Row
 from llama_client.config.load import load_config
-from llama_client.ray.handover import with_secrets, without_secrets
+from llama_client.ray.handover import with_secrets, without_secret_headers, without_secrets
 from llama_client.ray.leases import Leases
 from llama_client.ray.messages import packed, packed_error, unpacked, unpacked_error
+from llama_client.ray.worker import ShardJob
 from llama_client.testing import FakeProvider, completion
 
 SECRET = "sk-very-secret"
@@ -61,6 +62,33 @@ def test_a_client_that_is_of_this_process_only_is_refused(tmp_path: Path) -> Non
             with pytest.raises(InvalidRequestError, match="each worker opens a client of its own"):
                 client.bulk(["a row"], engine="ray").run(tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl").exists()
+
+
+SECRET_HEADERS = [("Authorization", "Basic me"), ("X-Api-Key", "k"), ("x-team", f"Bearer {SECRET}"), ("x-note", SECRET)]
+
+
+@pytest.mark.parametrize(("name", "value"), SECRET_HEADERS)
+def test_a_secret_header_of_a_call_does_not_leave(name: str, value: str) -> None:
+    pytest.importorskip("ray")
+    rows = [{"messages": "Hello", "extra_headers": {name: value}}, {"messages": "Hello", "extra_headers": {"x-a": "b"}}]
+    made = [PendingRow(Row(n, row), "a/m") for n, row in enumerate(rows)]
+    sent, [(refused, error)] = without_secret_headers(made)
+    assert (sent, refused) == (made[1:], made[0])
+    assert isinstance(error, InvalidRequestError)
+    assert f"extra_headers.{name} of row 1" in str(error)
+    assert value not in str(error)
+    with LlamaClient(configuration()) as client:
+        job = client.bulk(["a row"], model="a/m", engine="ray", params={"extra_headers": {name: value}})
+        with pytest.raises(InvalidRequestError, match=f"extra_headers.{name} of params"):
+            list(job)
+
+
+@pytest.mark.parametrize(("most", "shards"), [(3, 2), (7, 3), (8, 4), (1, 1), (5, 5)])
+def test_workers_share_the_calls_in_flight(most: int, shards: int) -> None:
+    job = ShardJob(None, None, None, most, shards, is_lasting=True)  # type: ignore[arg-type]
+    each = [job.most_of(shard) for shard in range(shards)]
+    assert sum(each) == most
+    assert min(each) >= 1
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import queue
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
 from pathlib import Path
@@ -46,6 +47,7 @@ class BatchWork:
         journal: Where answers are recorded.
         pending: Makes what the dispatcher takes of a row.
         purse: The money of the job; None: no limit.
+        worst_usd: The most that a row costs in a batch of a target; None: unknown.
         was_earlier: Told of each row that an earlier run has recorded, though its batch was not over.
         form: What answers are parsed to; None: they stay text.
         answers: The client's cache; None: it is off.
@@ -58,6 +60,7 @@ class BatchWork:
         journal: Journal,
         pending: Callable[[Row], PendingRow],
         purse: Purse | None,
+        worst_usd: Callable[[Row, str], Decimal | None],
         was_earlier: Callable[[], None],
         form: AnswerForm | None,
         answers: KeptAnswers | None,
@@ -75,7 +78,9 @@ class BatchWork:
         self._came: queue.Queue[PendingRow | Done] = queue.Queue(_MAX_WAITING)
         self._is_left = threading.Event()
         self._held: list[array[int]] = []
-        self._worst_usd = Decimal(0)
+        self._worst_of = worst_usd
+        # What is set aside, by target.
+        self._holds: dict[str, Decimal] = {}
         self._was_earlier = was_earlier
         for each in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
             parts = PartsFile(each).parts
@@ -120,9 +125,8 @@ class BatchWork:
                 continue
             # What they hold is fixed from here on: a row that leaves a batch comes through `take`.
             self._held.append(venue.held_positions())
-            worst = venue.worst_open_usd()
-            self._hold(worst)
-            self._runs.append(venue.run(self, cancel_at=cancel_at))
+            self._hold(venue)
+            self._runs.append(venue.run(_Receiver(self, venue.target.name), cancel_at=cancel_at))
 
     def is_held(self, position: int) -> bool:
         """Whether a row was in a batch when this run began: it comes through `take`, and must be asked by none else."""
@@ -151,15 +155,15 @@ class BatchWork:
             self._release()
         return rows, done
 
-    def answered(self, result: BulkResult) -> None:
+    def answered(self, target: str, result: BulkResult) -> None:
         """Takes the result of a row, in the thread of a batch."""
         row = result.row
         if self._journal.is_done(row):
             # Its part was being read when the job was interrupted.
+            self._settle(target, row, Decimal(0))
             self._was_earlier()
             return
-        if self._purse is not None:
-            self._purse.settle(Decimal(0), result.usd)
+        self._settle(target, row, result.usd)
         pending = self._pending(row)
         error = result.error
         if error is not None and may_pass(error):
@@ -180,8 +184,9 @@ class BatchWork:
         assert outcome is not None
         self._put((pending, outcome))
 
-    def unanswered(self, row: Row, why: str) -> None:
+    def unanswered(self, target: str, row: Row) -> None:
         """Takes a row that is to be asked at once, in the thread of a batch."""
+        self._settle(target, row, Decimal(0))
         if self._journal.is_done(row):
             self._was_earlier()
         else:
@@ -216,15 +221,25 @@ class BatchWork:
         # Its part is not marked as read, so it is read again.
         raise JobError("the job was left while the answers of a batch were read; the same call goes on")
 
-    def _hold(self, worst_usd: Decimal | None) -> None:
+    def _hold(self, venue: BatchVenue) -> None:
+        worst_usd = venue.worst_open_usd()
         if self._purse is not None and worst_usd is not None:
             self._purse.take_for_good(worst_usd)
-            self._worst_usd = added(self._worst_usd, worst_usd)
+            self._holds[venue.target.name] = worst_usd
+
+    def _settle(self, target: str, row: Row, usd: Decimal | None) -> None:
+        """Puts what a row has cost in the place of what was set aside for it: that others may begin with the rest."""
+        if self._purse is not None:
+            held = self._holds.get(target, Decimal(0))
+            freed = min(self._worst_of(row, target) or Decimal(0), held)
+            self._holds[target] = added(held, -freed)
+            self._purse.settle(freed, usd)
 
     def _release(self) -> None:
-        if self._purse is not None and self._worst_usd:
-            self._purse.settle(self._worst_usd, Decimal(0))
-            self._worst_usd = Decimal(0)
+        holds, self._holds = self._holds, {}
+        if self._purse is not None:
+            for held in holds.values():
+                self._purse.settle(held, Decimal(0))
 
     def _venue(self, target: str) -> BatchVenue:
         if target not in self._venues:
@@ -235,6 +250,20 @@ class BatchWork:
                 raise JobError(f"{folder}: {error.strerror or error}", folder=folder) from error
             self._venues[target] = BatchVenue(self._context, target, folder)
         return self._venues[target]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Receiver:
+    """Of the batches of one target."""
+
+    work: BatchWork
+    target: str
+
+    def answered(self, result: BulkResult) -> None:
+        self.work.answered(self.target, result)
+
+    def unanswered(self, row: Row, why: str) -> None:
+        self.work.unanswered(self.target, row)
 
 
 def _has(sorted_positions: array[int], position: int) -> bool:
