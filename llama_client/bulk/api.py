@@ -8,9 +8,11 @@ from contextlib import aclosing, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llama_client.bulk.cancelling import finished, opened
 from llama_client.bulk.engines import async_calls_of, calls_of
 from llama_client.bulk.notebook import receipt_table
 from llama_client.bulk.paths import checked_path
+from llama_client.bulk.setup import Run
 
 if TYPE_CHECKING:
     from llama_client.bulk.planning.quotes import BulkPlan
@@ -140,30 +142,31 @@ class AsyncBulk:
 
     async def plan(self) -> BulkPlan:
         """`Bulk.plan`, awaited."""
-        return await asyncio.to_thread(self._setup.plan)
+        return await opened(self._setup.plan, id)
 
     async def __aiter__(self) -> AsyncGenerator[BulkResult]:
         """Each result as it comes; first those that earlier runs of the job had, with `is_earlier`."""
-        run = await asyncio.to_thread(self._setup.begin)
+        run = await opened(lambda is_left: self._setup.begin(is_left=is_left), Run.close)
         try:
             calls = async_calls_of(self._setup, run, keeps_results=True)
             async with aclosing(calls.results(run.work.results(only_earlier=True))) as results:
                 async for result in results:
                     yield result
         finally:
-            await asyncio.to_thread(run.close)
+            await finished(run.close)
 
     async def run(self, path: str | Path, *, replace: bool = False) -> BulkReceipt:
         """`Bulk.run`, awaited."""
-        run = await asyncio.to_thread(self._setup.begin, checked_path(path, "path"), replace=replace)
+        output = checked_path(path, "path")
+        run = await opened(lambda is_left: self._setup.begin(output, replace=replace, is_left=is_left), Run.close)
         try:
             calls = async_calls_of(self._setup, run, keeps_results=False)
             async with aclosing(calls.results(iter(()))) as results:
                 async for _ in results:
                     pass
-            await asyncio.to_thread(run.write)
+            await finished(run.write)
         finally:
-            await asyncio.to_thread(run.close)
+            await finished(run.close)
         return self.receipt
 
     async def frame(self) -> Any:

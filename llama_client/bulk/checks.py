@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from llama_client.bulk.cancelling import until_left
 from llama_client.bulk.seen_ids import SeenIds
 from llama_client.errors import JobError
 
@@ -57,16 +59,17 @@ class RowChecks:
         return row.where if row is not None and row.where else f"row {position + 1}"
 
 
-def check_rows(source: Input, journal: Journal, limit: int | None) -> int:
+def check_rows(source: Input, journal: Journal, limit: int | None, is_left: Callable[[], bool]) -> int:
     """Looks at all rows before the first one is asked; how many there are.
 
     Raises:
+        LeftError: Nothing waits for it any more.
         JobError: A row is not what it was, its id is there twice, or rows that were done are missing.
         InvalidRequestError: A row is broken.
     """
     checks, count = RowChecks(source, journal), 0
     try:
-        for row in source.rows():
+        for row in until_left(source.rows(), is_left):
             checks.is_done(row)
             count += 1
     finally:

@@ -157,14 +157,19 @@ class Dispatcher:
     def _move(self, most: int) -> None:
         """Rows that idle hours do not answer in time are asked at once."""
         for target in [each for each, rows in self._ready.items() if rows[0].venue == "idle"] if most else ():
-            rows = self._ready[target]
-            while rows and most and rows[0].at_once is not None:
-                most -= 1
-                self._ready_count -= 1
-                self.idle_ready -= 1
-                self._leave_idle(rows.popleft())
-            if not rows:
-                del self._ready[target]
+            most -= self._leave(target, most)
+
+    def _leave(self, target: str, most: float) -> int:
+        """The same of one target; returns how many."""
+        rows, left = self._ready.get(target, deque()), 0
+        while rows and left < most and rows[0].at_once is not None:
+            left += 1
+            self._ready_count -= 1
+            self.idle_ready -= 1
+            self._leave_idle(rows.popleft())
+        if not rows:
+            self._ready.pop(target, None)
+        return left
 
     def _leave_idle(self, pending: PendingRow) -> None:
         assert self.shift is not None
@@ -193,11 +198,11 @@ class Dispatcher:
             self.shift.ended(pending.row.position, now, is_done=is_answer)
         if any(each.sent for each in outcome.attempts):
             self.outages.reached(pending)
-        elif isinstance(outcome, LlamaClientError) and is_unreached(outcome) and pending.at_once is None:
+        elif isinstance(outcome, LlamaClientError) and is_unreached(outcome):
             if self.outages.failed(pending, now):
                 return self._unreached(pending, outcome)
         else:
-            # From the cache, or refused here: that tells nothing of the target. Or it will be asked elsewhere.
+            # From the cache, or refused here: that tells nothing of the target.
             self.outages.abandoned(pending)
         if not isinstance(outcome, LlamaClientError):
             return self._done([*self._held.pop(pending.target, ()), (pending, outcome)])
@@ -225,10 +230,13 @@ class Dispatcher:
     def _unreached(self, pending: PendingRow, error: LlamaClientError) -> list[Done]:
         """The row waits until its target is back."""
         target = pending.target
-        if not self.outages.is_over(target):
+        is_over = self.outages.is_over(pending)
+        if not is_over or pending.at_once is not None:
             pending.attempts += error.attempts
             if not self.is_stopped:
                 self._make_ready(pending, is_first=True)
+            if is_over:
+                self._leave(target, math.inf)
             return self._done([])
         if self.outages.are_rows_alone(target):
             return self._done([(pending, error)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from llama_client.bulk.idle.places import name_of
 from llama_client.bulk.pending import PendingRow
 
 # Fewer rows, or tries of one, may be chance.
@@ -35,27 +36,23 @@ class _Line:
     Attributes:
         was_reached: Something has come from it in this run.
         is_down: Its rows wait, but for one that looks.
-        since: When the first of the last calls had no connection.
+        waited_s: How long there has been no connection, but for times in which none was to be tried.
         rows: The rows of these calls, as far as they count.
         probe: The row that looks; None: none does.
     """
 
     was_reached: bool = False
     is_down: bool = False
-    since: float = 0.0
+    waited_s: float = 0.0
     last_at: float = 0.0
     rows: set[int] = field(default_factory=set)
     probe: PendingRow | None = None
     probes: int = 0
     next_at: float = 0.0
 
-    @property
-    def waited_s(self) -> float:
-        return self.last_at - self.since
-
-    @property
-    def is_over(self) -> bool:
-        return self.is_down and self.waited_s >= (_LONGEST_S if self.was_reached else _NEVER_REACHED_S)
+    def is_over(self, *, is_patient: bool) -> bool:
+        longest_s = _LONGEST_S if self.was_reached or is_patient else _NEVER_REACHED_S
+        return self.is_down and self.waited_s >= longest_s
 
 
 class Outages:
@@ -72,7 +69,7 @@ class Outages:
     @property
     def waiting(self) -> Waiting | None:
         """The outage that lasts longest; None: there is none."""
-        down = [Waiting(target, line.waited_s) for target, line in self._lines.items() if line.is_down]
+        down = [Waiting(name_of(target), line.waited_s) for target, line in self._lines.items() if line.is_down]
         return max(down, key=lambda each: each.seconds, default=self.elsewhere)
 
     def wait_s(self, target: str, now: float) -> float | None:
@@ -101,8 +98,12 @@ class Outages:
     def failed(self, pending: PendingRow, now: float) -> bool:
         """A call had no connection. Whether its row waits until the target is back: such a try does not count."""
         line = self._lines.setdefault(pending.target, _Line())
+        begun_at = now if pending.flight is None else pending.flight.started_at
         if not line.rows:
-            line.since = now
+            line.waited_s = 0.0
+        else:
+            # Outside of idle hours nothing is tried, for hours.
+            line.waited_s += min(now - line.last_at, max(now - begun_at, 0.0) + _LONGEST_PROBE_S)
         line.last_at = now
         if len(line.rows) < _FEWEST_ROWS:
             line.rows.add(pending.row.position)
@@ -115,9 +116,9 @@ class Outages:
         line.is_down = line.is_down or len(line.rows) >= _FEWEST_ROWS or pending.tries + 1 >= _FEWEST_TRIES
         return line.is_down
 
-    def is_over(self, target: str) -> bool:
-        """Whether the job waits no longer for a target."""
-        return self._lines[target].is_over
+    def is_over(self, pending: PendingRow) -> bool:
+        """Whether a row waits no longer for its target; one that should not be asked elsewhere is patient."""
+        return self._lines[pending.target].is_over(is_patient=pending.at_once is not None)
 
     def are_rows_alone(self, target: str) -> bool:
         """Whether a target is one that a few rows name alone, and was never reached, as others were."""
@@ -127,7 +128,7 @@ class Outages:
 
     def sentence(self, target: str, *, is_lasting: bool) -> str:
         """Why the job ends, and how to go on."""
-        line = self._lines[target]
+        line, target = self._lines[target], name_of(target)
         goes_on = "the same call goes on" if is_lasting else "nothing is kept, as it has no folder"
         if not line.was_reached:
             return f"the job ended, as {target} could not be reached for {line.waited_s:.0f} s; {goes_on}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llama_client.bulk.asking import Asker, SplitAsker, model_of
+from llama_client.bulk.cancelling import never, until_left
 from llama_client.bulk.checks import check_rows
 from llama_client.bulk.dispatcher import Dispatcher
 from llama_client.bulk.idle.targets import LocalTargets
@@ -58,14 +59,16 @@ class JobSetup:
     def receipt(self) -> BulkReceipt:
         return BulkReceipt() if self._tally is None else self._tally.receipt()
 
-    def begin(self, output: Path | None = None, *, replace: bool = False) -> Run:
+    def begin(self, output: Path | None = None, *, replace: bool = False, is_left: Callable[[], bool] = never) -> Run:
         """Opens the job, checks all rows that can be read twice, and makes a run. It blocks. Close what it returns.
 
         Args:
             output: The file that the results are for; None: none.
             replace: Whether a file of others may be replaced by it.
+            is_left: Whether nothing waits for it any more.
 
         Raises:
+            LeftError: Nothing did.
             JobError: The folder is in use or of another job, the input has changed, or an id is there twice.
             InvalidRequestError: A row is broken, or an argument is wrong.
             ConfigError: The model is unknown.
@@ -80,16 +83,18 @@ class JobSetup:
             # Before anything is made, or asked.
             writer_of(output, source, replace=replace or has_written(folder, output))
         with ExitStack() as stack:
-            work, asker = self._work(source, folder, stack)
+            work, asker = self._work(source, folder, stack, is_left)
             stack.pop_all()
         return Run(work, asker, source, folder, output, replace)
 
-    def _work(self, source: RowsInput, folder: Path | None, stack: ExitStack) -> tuple[Work, Asker | SplitAsker]:
+    def _work(
+        self, source: RowsInput, folder: Path | None, stack: ExitStack, is_left: Callable[[], bool]
+    ) -> tuple[Work, Asker | SplitAsker]:
         """What reads and records, and what asks. What is opened for it is closed by the stack until it is whole."""
         options, form, most = self.options, source.answers.form, self._most()
         journal = self._journal(folder, source)
         stack.callback(journal.close)
-        total = check_rows(source, journal, options.limit) if source.is_replayable else source.count()
+        total = check_rows(source, journal, options.limit, is_left) if source.is_replayable else source.count()
         terms, locals_ = self._terms(), LocalTargets(self.context)
         pricing = Pricing(self.context, form, None if terms.hours is None else locals_)
         tally = self._tally = Tally(total=total, maybe_paid_twice=journal.maybe_paid_twice, list_usd=pricing.list_usd)
@@ -116,7 +121,9 @@ class JobSetup:
                 answers,
             )
             stack.callback(batches.close)
-        arranging = Arranging(self.context, source, journal, pricing, terms, locals_, purse, tally, most, answers)
+        arranging = Arranging(
+            self.context, source, journal, pricing, terms, locals_, purse, tally, most, answers, is_left
+        )
         idle = arranging.arranged(folder, batches)
         ledger = self.context.accounting.ledger
         first = LedgerFirst(None if ledger is None else ledger.flush)
@@ -139,10 +146,11 @@ class JobSetup:
     def _most(self) -> int:
         return MOST if self.options.max_concurrency is None else self.options.max_concurrency
 
-    def plan(self) -> BulkPlan:
+    def plan(self, is_left: Callable[[], bool] = never) -> BulkPlan:
         """What the job would do with the rows that are not done. It blocks, reads all rows, and asks none.
 
         Raises:
+            LeftError: Nothing waits for it any more.
             InvalidRequestError: The rows can be read once only, or one is broken.
             JobError: The folder is in use or of another job.
         """
@@ -159,8 +167,8 @@ class JobSetup:
         is_begun = folder is not None and (folder / "manifest.json").exists()
         journal = self._journal(folder if is_begun else None, source)
         with closing(journal):
-            check_rows(source, journal, options.limit)
-            rows = (row for row in source.rows() if not journal.is_done(row))
+            check_rows(source, journal, options.limit, is_left)
+            rows = (row for row in until_left(source.rows(), is_left) if not journal.is_done(row))
             measure = Pricing(self.context, source.answers.form, None if terms.hours is None else locals_).measure(
                 rows, kept_answers(self.context, source.answers.form)
             )

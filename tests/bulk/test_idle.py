@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 
-from llama_client import BudgetExceededError, InvalidRequestError, LlamaClient, OverloadedError
+from llama_client import (
+    APIConnectionError,
+    BudgetExceededError,
+    BulkProgress,
+    InvalidRequestError,
+    LlamaClient,
+    OverloadedError,
+)
 from llama_client.bulk.planning.quotes import BulkPlan, VenueQuote
 from llama_client.bulk.receipt import BulkReceipt
 from llama_client.testing import FakeClock, FakeProvider, Reply
@@ -42,12 +49,15 @@ class Night:
     begun: list[datetime] = field(default_factory=list)
     at_once: list[datetime] = field(default_factory=list)
     more: dict[str, Any] = field(default_factory=dict)
+    local_is_down: Callable[[], bool] = bool
 
     def __post_init__(self) -> None:
         self.fake.on(LOCAL).always(self._local)
         self.fake.on(REMOTE).always(self._remote)
 
-    def _local(self, request: Any) -> Reply:
+    def _local(self, request: Any) -> Reply | type[APIConnectionError]:
+        if self.local_is_down():
+            return APIConnectionError
         self.begun.append(self.clock.moment)
         return Reply("here", after_s=self.row_s, usage=(10, 8))
 
@@ -216,6 +226,47 @@ def test_rows_that_fail_at_this_machine_are_asked_elsewhere(night: Night) -> Non
     receipt = night.run(10)
     assert (receipt.answered, {*receipt.venues}) == (10, {"now"})
     assert all(moment.hour == 22 for moment in night.at_once)
+
+
+@both
+def test_a_short_outage_of_this_machine_sends_no_row_elsewhere(night: Night, mode: str) -> None:
+    night.measure()
+    clock = night.clock
+    night.local_is_down = lambda: clock.moment.hour == 22 and clock.moment.minute < 5
+    receipt = night.run(30, mode, deadline_s=DAY_S)
+    assert {venue: each.rows for venue, each in receipt.venues.items()} == {"idle": 30}
+    assert night.at_once == []
+
+
+def test_an_outage_that_lasts_sends_the_rows_elsewhere(night: Night) -> None:
+    night.measure()
+    night.local_is_down = lambda: True
+    told: list[BulkProgress] = []
+    receipt = night.run(30, deadline_s=DAY_S, on_progress=told.append)
+    assert {venue: each.rows for venue, each in receipt.venues.items()} == {"now": 30}
+    assert [moment.hour for moment in night.at_once] == [22] * 30
+    assert {each.waits_for for each in told} <= {None, LOCAL}
+    assert LOCAL in {each.waits_for for each in told}
+    # While others could answer, this machine is looked at for a quarter of an hour.
+    assert min(night.at_once) >= datetime(2026, 11, 18, 22, 15, tzinfo=UTC)
+
+
+@both
+def test_failures_of_two_nights_are_no_long_outage(night: Night, mode: str) -> None:
+    night.measure()
+    clock = night.clock
+    night.local_is_down = lambda: (clock.moment.hour, clock.moment.minute) >= (23, 55) or clock.moment.hour < 2
+    # Five minutes of each; two hours lie between.
+    receipt = night.run(30, mode, deadline_s=3 * DAY_S, idle="23:40-00:00, 01:55-06:00", venues=["idle"])
+    assert {venue: each.rows for venue, each in receipt.venues.items()} == {"idle": 30}
+    assert any(moment.hour == 23 for moment in night.begun)
+    assert night.begun[-1].hour == 2
+
+
+def test_the_sentence_of_an_outage_names_the_target_as_users_do(night: Night) -> None:
+    night.local_is_down = lambda: True
+    with pytest.raises(APIConnectionError, match=f"the job ended, as {LOCAL} could not be reached"):
+        night.run(10, model=LOCAL, venues=["idle"])
 
 
 def test_an_unknown_rate_is_not_counted_on(night: Night) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llama_client.bulk.idle.places import is_idle
 from llama_client.bulk.limits import AdaptiveLimits
 
 if TYPE_CHECKING:
@@ -12,13 +13,6 @@ if TYPE_CHECKING:
     from llama_client.bulk.limits.flights import Flight
     from llama_client.errors import LlamaClientError
     from llama_client.types.completion import ChatCompletion
-
-_PREFIX = "idle "
-
-
-def place_of(target: str) -> str:
-    """What the limit of a target in idle hours is kept for, beside that of the same target otherwise."""
-    return f"{_PREFIX}{target}"
 
 
 class IdleLimits:
@@ -38,7 +32,7 @@ class IdleLimits:
         self._idle = {place: AdaptiveLimits(min(number, otherwise)) for place, number in most.items()}
 
     def wait_s(self, target: str, now: float) -> float | None:
-        if target.startswith(_PREFIX):
+        if is_idle(target):
             closed_s = self._shift.closed_s()
             if closed_s > 0:
                 return closed_s
@@ -54,6 +48,6 @@ class IdleLimits:
         self._of(flight.target).abandoned(flight)
 
     def _of(self, target: str) -> Limits:
-        if not target.startswith(_PREFIX):
+        if not is_idle(target):
             return self._others
         return self._idle.get(target, self._otherwise)

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llama_client.bulk.asking import Asker, SplitAsker
-from llama_client.bulk.idle.limits import IdleLimits, place_of
+from llama_client.bulk.cancelling import until_left
+from llama_client.bulk.idle.limits import IdleLimits
+from llama_client.bulk.idle.places import place_of
 from llama_client.bulk.idle.shift import IdleShift, slack_s
 from llama_client.bulk.limits import AdaptiveLimits
 from llama_client.bulk.pending import PendingRow
@@ -71,6 +73,7 @@ class Arranging:
         tally: Measures rates.
         most: The most calls in flight.
         answers: The client's cache; None: it is off.
+        is_left: Whether nothing waits for the run any more.
     """
 
     context: CallContext
@@ -83,6 +86,7 @@ class Arranging:
     tally: Tally
     most: int
     answers: KeptAnswers | None
+    is_left: Callable[[], bool]
 
     def arranged(self, folder: Path | None, batches: BatchWork | None) -> IdleWork | None:
         """Plans what is left of the job, says so in the log, and starts its batches, those of earlier runs too.
@@ -105,7 +109,7 @@ class Arranging:
         if terms.are_planned and self.source.is_replayable and (batches is not None or terms.hours is not None):
 
             def undone() -> Iterator[Row]:
-                return rows_left(self.source, self.journal, batches)
+                return until_left(rows_left(self.source, self.journal, batches), self.is_left)
 
             def left() -> Iterator[Row]:
                 return undone() if self.answers is None else self.answers.missing(undone())

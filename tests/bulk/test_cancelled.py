@@ -1,0 +1,89 @@
+"""An async job that is cancelled before its first call: what it had opened is closed, and the next one can begin."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama_client import AsyncLlamaClient, LlamaClient
+from llama_client.testing import FakeProvider
+
+
+class Rows(list[str]):
+    """A list that is read row by row, each of which takes a moment.
+
+    Attributes:
+        is_read: Set once somebody reads.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"row {number}" for number in range(count))
+        self.is_read = threading.Event()
+
+    def __iter__(self) -> Iterator[str]:
+        for row in super().__iter__():
+            self.is_read.set()
+            time.sleep(0.001)
+            yield row
+
+
+async def iterate(job: Any) -> None:
+    async for _ in job:
+        pass
+
+
+def begun(what: str, job: Any, folder: Path) -> Any:
+    return {"run": lambda: job.run(folder / "out.jsonl"), "iteration": lambda: iterate(job), "plan": job.plan}[what]()
+
+
+@pytest.mark.parametrize("what", ["run", "iteration", "plan"])
+def test_a_job_that_is_cancelled_while_its_rows_are_looked_at_leaves_its_folder_free(what: str, tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    with FakeProvider() as fake:
+        fake.always("fine")
+        with LlamaClient(fake.config()) as client:
+            # So that a plan has a folder to lock.
+            next(iter(client.bulk(Rows(60_000)[:1], job=folder)))
+        rows = Rows(60_000)
+
+        async def cancelled() -> float:
+            async with AsyncLlamaClient(fake.config()) as client:
+                task = asyncio.ensure_future(begun(what, client.bulk(rows, job=folder), tmp_path))
+                await asyncio.to_thread(rows.is_read.wait)
+                task.cancel()
+                at = time.monotonic()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                return time.monotonic() - at
+
+        # A minute's rows are left.
+        assert asyncio.run(cancelled()) < 30
+        with LlamaClient(fake.config()) as client:
+            results = iter(client.bulk(["row 0", "row 1"], job=folder))
+            assert [next(results).is_earlier, next(results).is_earlier] == [True, False]
+            results.close()
+
+
+@pytest.mark.parametrize("after", range(12))
+def test_wherever_a_job_is_cancelled_the_next_one_can_begin(after: int, tmp_path: Path) -> None:
+    rows = ["row 0", "row 1"]
+    with FakeProvider() as fake:
+        fake.always("fine")
+
+        async def cancelled() -> int:
+            async with AsyncLlamaClient(fake.config()) as client:
+                task = asyncio.ensure_future(client.bulk(rows).run(tmp_path / "out.jsonl"))
+                for _ in range(after):
+                    await asyncio.sleep(0.001)
+                task.cancel()
+                await asyncio.wait([task])
+                receipt = await client.bulk(rows).run(tmp_path / "out.jsonl")
+                return receipt.answered + receipt.earlier
+
+        assert asyncio.run(cancelled()) == len(rows)
