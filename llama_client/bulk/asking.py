@@ -106,6 +106,12 @@ def model_of(given: str | Sequence[str] | None, context: CallContext) -> str | S
     return next((each for each in known if each is not None), None)
 
 
+def first_model_of(given: str | Sequence[str] | None, context: CallContext) -> str:
+    """The first name of it; empty: the model is looked up, or each row names its own."""
+    named = model_of(given, context) or ""
+    return named if isinstance(named, str) else named[0]
+
+
 class PendingCall:
     """One call, which another thread may stop."""
 

@@ -26,6 +26,7 @@ from llama_client.bulk.outputs.frames import AnsweredFrame
 from llama_client.bulk.outputs.writers import writer_of
 from llama_client.bulk.pending import PendingRow
 from llama_client.bulk.planning.arranging import Arranging, require_local
+from llama_client.bulk.planning.deadlines import deadline_at, seconds_left
 from llama_client.bulk.planning.kept_answers import kept_answers
 from llama_client.bulk.planning.preparing import chosen, require_known
 from llama_client.bulk.planning.pricing import Pricing
@@ -165,7 +166,8 @@ class JobSetup:
         folder = None if options.job is None else Path(options.job)
         # Looking at a plan makes no folder.
         is_begun = folder is not None and (folder / "manifest.json").exists()
-        journal = self._journal(folder if is_begun else None, source)
+        folder = folder if is_begun else None
+        journal = self._journal(folder, source)
         with closing(journal):
             check_rows(source, journal, options.limit, is_left)
             rows = (row for row in until_left(source.rows(), is_left) if not journal.is_done(row))
@@ -174,7 +176,9 @@ class JobSetup:
             )
         require_local(measure, terms)
         speeds = Speeds(self.context, locals_, self._most())
-        return chosen(self.context, measure, speeds, terms, terms.deadline_s, has_folder=True).plan
+        now = self.context.clock.wall()
+        left_s = seconds_left(deadline_at(folder, terms.deadline_s, now, is_kept=False), now)
+        return chosen(self.context, measure, speeds, terms, left_s, has_folder=True).plan
 
     def _journal(self, folder: Path | None, source: RowsInput) -> Journal:
         if folder is None:

@@ -226,7 +226,7 @@ class TaskRun:
                         self._out.extend(results)
                         self._has_result.set()
                     self._changed.set()
-            self._work.tell(is_last=True)
+            await self._in_thread(partial(self._work.tell, is_last=True))
         finally:
             self._is_recorded = True
             self._has_result.set()

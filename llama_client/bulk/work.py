@@ -183,6 +183,12 @@ class Work:
         self.tell()
         return results
 
+    def lost(self, rows: Sequence[Row]) -> None:
+        """Calls that were in flight in a process that is gone, and may have been paid."""
+        if rows:
+            self.journal.lost(rows)
+        self.tally.maybe_paid_twice = self.journal.maybe_paid_twice
+
     def tell(self, *, is_last: bool = False) -> None:
         if self.on_progress is None:
             return

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from llama_client.bulk.asking import first_model_of
 from llama_client.bulk.dispatcher import MoneyEndedError
 from llama_client.bulk.pending import usd_of
 from llama_client.bulk.work import BUFFERED, GRACE_S, parse_again
@@ -51,7 +52,7 @@ class ClusterRun:
         self._out: queue.SimpleQueue[BulkResult | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._conduct, name="llama-client-bulk-ray", daemon=True)
         self._reader = Reader(run.work)
-        self._leases = Leases(1, None)
+        self._leases = Leases(1, run.work.tally.total, run.work.dispatcher.purse)
         # Reads that wait for rows, with their session and time; records that wait for the consumer; calls that wait
         # for money.
         self._reads: dict[int, tuple[str, int, float]] = {}
@@ -114,15 +115,14 @@ class ClusterRun:
             context, options = self._setup.context, self._setup.options
             require_no_secret_headers(options.params or {}, "params")
             handover = Handover.of(context)
-            cluster = Cluster(options.ray_address, context.config)
-            model = self._target_name()
-            most = options.max_concurrency
-            shards = cluster.workers(model, most, options.ray_workers)
-            self._leases = self._ending.leases = Leases(shards, self._work.tally.total, self._work.dispatcher.purse)
-            mailbox = cluster.mailbox()
-            job = ShardJob(mailbox, handover, self._work.form, most, shards, self._work.journal.is_lasting)
-            cluster.pipeline(job, shards, model, self._workers_ended)
-            self._exchange(cluster, mailbox)
+            if self._has_rows():
+                cluster = Cluster(options.ray_address, context.config)
+                model, most = first_model_of(options.model, context), options.max_concurrency
+                shards = self._leases.shards = cluster.workers(model, most, options.ray_workers)
+                mailbox = cluster.mailbox()
+                job = ShardJob(mailbox, handover, self._work.form, most, shards, self._work.journal.is_lasting)
+                cluster.pipeline(job, shards, model, self._workers_ended)
+                self._exchange(cluster, mailbox)
             self._work.tell(is_last=True)
         except BaseException as error:  # noqa: BLE001 - raised in the consumer's thread
             self._ending.fail(error)
@@ -135,10 +135,15 @@ class ClusterRun:
                     cluster.close()
             self._out.put(None)
 
-    def _target_name(self) -> str:
-        context, model = self._setup.context, self._setup.options.model
-        named = model or context.model or context.config.default_model or ""
-        return named if isinstance(named, str) else named[0]
+    def _has_rows(self) -> bool:
+        """Waits for the first row that is to be asked; False: there is none, and Ray is not started."""
+        while not self._ending.is_closing and not self._leases.has_ready:
+            if not self._is_full:
+                self._reader.want()
+            time.sleep(_SOON_S)
+            self._take_rows()
+            self._work.tell()
+        return self._leases.has_ready
 
     def _workers_ended(self, error: BaseException | None) -> None:
         if not self._ending.is_closing:
@@ -158,7 +163,7 @@ class ClusterRun:
                 reply = self._answer(number, message)
                 if reply is not None:
                     replies[number] = reply
-            self._lost(self._leases.silent(time.monotonic()))
+            self._work.lost(self._leases.silent(time.monotonic()))
             self._take_rows()
             replies |= self._due()
             self._work.dispatcher.in_flight = self._leases.in_flight
@@ -172,7 +177,7 @@ class ClusterRun:
         """The answer; None: later."""
         now, session = time.monotonic(), message.session
         if message.kind == "open":
-            self._lost(self._leases.opened(session, message.shard, now))
+            self._work.lost(self._leases.opened(session, message.shard, now))
             return self._reply()
         if message.kind == "failed":
             self._ending.fail(unpacked_error(message.error))
@@ -272,11 +277,6 @@ class ClusterRun:
             self._given += len(results)
             for result in results:
                 self._out.put(result)
-
-    def _lost(self, rows: list[Any]) -> None:
-        if rows:
-            self._work.journal.lost(rows)
-            self._work.tally.maybe_paid_twice = self._work.journal.maybe_paid_twice
 
     def _reply(self) -> Reply:
         is_over = self._ending.is_closing

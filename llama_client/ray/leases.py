@@ -54,6 +54,11 @@ class Leases:
     _sessions: dict[str, _Session] = field(default_factory=dict)
 
     @property
+    def has_ready(self) -> bool:
+        """Whether a row waits to be lent."""
+        return bool(self._ready)
+
+    @property
     def is_over(self) -> bool:
         """Whether no row is left to be recorded."""
         return self.is_read and not self._ready and not any(each.rows for each in self._sessions.values())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from llama_client.bulk.inputs.rows_input import RowsInput
     from llama_client.bulk.results import BulkResult
     from llama_client.bulk.rows import Row
+
+
+T = TypeVar("T")
 
 
 class ChatStage:
@@ -136,9 +140,12 @@ class _OpenStage:
 
     def answer(self, source: RowsInput) -> list[BulkResult]:
         """The results in the order of the rows."""
-        return self._runner.run(self._answered(source))
+        return _without_a_loop(lambda: self._runner.run(self._answered(source)))
 
     def close(self) -> None:
+        _without_a_loop(self._close)
+
+    def _close(self) -> None:
         self._runner.run(self._client.aclose())
         self._runner.close()
 
@@ -172,6 +179,16 @@ class _OpenStage:
         finally:
             await asyncio.to_thread(work.close)
         return [found[position] for position in sorted(found)]
+
+
+def _without_a_loop(function: Callable[[], T]) -> T:
+    """Calls it in a thread where this one has a loop (in a notebook, or an actor with one), and so may run no other."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return function()
+    with ThreadPoolExecutor(1, "llama-client-stage") as thread:
+        return thread.submit(function).result()
 
 
 def _table(batch: Any) -> Any:

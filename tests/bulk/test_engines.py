@@ -5,6 +5,7 @@ One cluster of two processes for the file, and few jobs on it by default: they a
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import threading
@@ -277,3 +278,26 @@ def test_the_stage_adds_columns_and_an_error_is_one_of_them(cluster: None, url: 
     assert [row["answer"] for row in rows[:-1]] == [f"answer to {item['text']}" for item in items[:-1]]
     assert [row["error"] is None for row in rows] == [True] * 20 + [False]
     assert (rows[-1]["answer"], rows[-1]["error"][:15]) == (None, "BadRequestError")
+
+
+def test_a_job_with_nothing_left_does_not_start_ray(config: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    first = run("sync", config, ROWS, tmp_path / "out.jsonl")
+    # There is no cluster at that address.
+    told = run("sync", config, ROWS, tmp_path / "out.jsonl", engine="ray", ray_address="127.0.0.1:1")
+    assert (first.answered, told.earlier, told.has_begun) == (len(ROWS), len(ROWS), True)
+    assert lines(tmp_path / "out.jsonl")
+
+
+def test_the_stage_works_where_a_loop_runs(config: dict[str, Any]) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from llama_client.ray import ChatStage
+
+    async def in_a_notebook() -> list[str]:
+        stage = ChatStage(config=config)
+        try:
+            return [stage(pyarrow.table({"text": [text]})).column("answer").to_pylist()[0] for text in ("a", "b")]
+        finally:
+            stage.close()
+
+    assert asyncio.run(in_a_notebook()) == ["a", "b"]

@@ -322,3 +322,14 @@ def test_a_row_of_unknown_cost_is_not_asked(desk: Desk) -> None:
 def test_wrong_terms_are_refused(options: dict[str, Any], told: str) -> None:
     with FakeProvider() as fake, LlamaClient(fake.config()) as client, pytest.raises(InvalidRequestError, match=told):
         client.bulk(ROWS, **options)
+
+
+def test_a_plan_of_a_begun_job_counts_its_deadline_from_the_first_run(desk: Desk) -> None:
+    desk.run(limit=1, job=desk.folder / "job", deadline_s=2 * HOUR_S)
+    desk.clock.turn(1.5 * HOUR_S)
+    plan = desk.plan(job=desk.folder / "job", deadline_s=2 * HOUR_S)
+    assert plan.deadline_s == pytest.approx(0.5 * HOUR_S)
+    assert plan.batch_rows == 0
+    # Another one is new, and looking at it keeps nothing.
+    assert desk.plan(job=desk.folder / "job", deadline_s=DAY_S).deadline_s == DAY_S
+    assert desk.plan(job=desk.folder / "job", deadline_s=2 * HOUR_S).deadline_s == pytest.approx(0.5 * HOUR_S)

@@ -14,7 +14,7 @@ from llama_client.bulk.idle.places import place_of
 from llama_client.bulk.idle.shift import IdleShift, slack_s
 from llama_client.bulk.limits import AdaptiveLimits
 from llama_client.bulk.pending import PendingRow
-from llama_client.bulk.planning.deadlines import deadline_at
+from llama_client.bulk.planning.deadlines import deadline_at, seconds_left
 from llama_client.bulk.planning.planner import ASSUMED_ROWS_PER_S
 from llama_client.bulk.planning.preparing import cancelling_at, chosen, hand_in, rows_left
 from llama_client.bulk.planning.speeds import Speeds
@@ -114,7 +114,7 @@ class Arranging:
             def left() -> Iterator[Row]:
                 return undone() if self.answers is None else self.answers.missing(undone())
 
-            left_s = None if deadline is None else max(deadline - wall(), 1.0)
+            left_s = seconds_left(deadline, wall())
             measure = self.pricing.measure(undone(), self.answers)
             require_local(measure, terms)
             speeds = Speeds(self.context, self.locals_, self.most)
