@@ -22,7 +22,7 @@ from llama_client.providers.gguf.pull import SHA256, pull
 from llama_client.providers.gguf.store import DEMO_NAME, ModelStore
 from llama_client.providers.services import SERVICES
 from llama_client.testing.network import NetworkGuard, no_network
-from tests.cli.forks import end_forks
+from tests.cli.forks import end_forks, parent, shared
 
 # Two engines at once share the cores: threads that wait for each other by spinning would take them from the other one.
 # OpenMP reads it when the engine is loaded.
@@ -66,9 +66,15 @@ def pytest_unconfigure() -> None:
     end_forks()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    shared.address = getattr(config, "workerinput", {}).get("forks")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tells a worker where it finds that the first one has compiled the tests, unless they were compiled before."""
+    """Tells a worker where it finds who forks, and that the first one has compiled the tests, where that is needed."""
+    forking = parent()
+    node.workerinput["forks"] = None if forking is None else forking.address
     folder = Path(__file__).parent
     if not sys.dont_write_bytecode and not any(folder.glob("*/__pycache__/*-pytest-*.pyc")):
         compiled = Path(tempfile.gettempdir()) / f"llama-client-tests-{node.workerinput['testrunuid']}"

@@ -15,6 +15,7 @@ import locale
 import os
 import pkgutil
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -78,17 +79,49 @@ class Started:
                 os.kill(self.pid, signal.SIGKILL)
 
 
-class Forks:
-    """The process that forks, from the view of the tests."""
+class Parent:
+    """The process that has imported all, for every worker of the tests: each gets a fork of it for itself.
+
+    Attributes:
+        address: Its socket's.
+    """
 
     def __init__(self) -> None:
-        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._lock = threading.Lock()
-        with theirs:
-            command = [sys.executable, "-m", "tests.cli.forks", str(theirs.fileno())]
-            env = {**_BEGUN, "PYTHONUTF8": "1"}
+        self._folder = tempfile.TemporaryDirectory(prefix="forks-")
+        self.address = os.path.join(self._folder.name, "socket")
+        # Its end is the end of the process, however this one ends.
+        lifeline, self._lifeline = os.pipe()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            listening.bind(self.address)
+            listening.listen(64)
+            passed = [listening.fileno(), lifeline]
+            command = [sys.executable, "-m", "tests.cli.forks", *map(str, passed)]
             # A test may be in another folder, and these tests are not installed.
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=env, cwd=_ROOT)
+            env = {**_BEGUN, "PYTHONUTF8": "1"}
+            self._process = subprocess.Popen(command, pass_fds=passed, env=env, cwd=_ROOT)
+        os.close(lifeline)
+
+    def close(self) -> None:
+        os.close(self._lifeline)
+        try:
+            self._process.wait(_KILLED_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._folder.cleanup()
+
+
+class Forks:
+    """The process that forks, from the view of the tests.
+
+    Args:
+        address: That of its parent.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._lock = threading.Lock()
+        self._ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours.connect(address)
 
     def run(
         self,
@@ -138,11 +171,6 @@ class Forks:
     def close(self) -> None:
         """Ends the process, by the end of its requests."""
         self._ours.close()
-        try:
-            self._process.wait(_KILLED_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
 
     def _begin(self, request: dict[str, Any], fds: Sequence[int]) -> int:
         """The number of the process; its exit code comes at its end."""
@@ -185,17 +213,36 @@ def _added_folders(env: Mapping[str, str]) -> list[str] | None:
     return path[:added] if added >= 0 and path[added:] == begun else None
 
 
+class Shared:
+    """What a worker is told by the process that has started it: the address of the parent of all forks."""
+
+    address: str | None = None
+
+
+shared = Shared()
+
+
+@cache
+def parent() -> Parent | None:
+    """One for all workers of the tests; None: this system does not fork."""
+    return Parent() if hasattr(os, "fork") and hasattr(socket, "SOCK_SEQPACKET") and sys.platform == "linux" else None
+
+
 @cache
 def forks() -> Forks | None:
     """One for each process of the tests; None: this system does not fork."""
-    return Forks() if hasattr(os, "fork") and hasattr(socket, "SOCK_SEQPACKET") and sys.platform == "linux" else None
+    address = shared.address
+    if address is None and (own := parent()) is not None:
+        address = own.address
+    return None if address is None else Forks(address)
 
 
 def end_forks() -> None:
     """At the end of the tests: a process that is left running, and its socket, Python complains of."""
-    if forks.cache_info().currsize and (begun := forks()) is not None:
-        begun.close()
-    forks.cache_clear()
+    for each in (forks, parent):
+        if each.cache_info().currsize and (begun := each()) is not None:
+            begun.close()
+        each.cache_clear()
 
 
 def _serve(ours: socket.socket) -> dict[str, Any] | None:
@@ -283,12 +330,42 @@ def _end(code: object) -> NoReturn:
     raise SystemExit(code)
 
 
+def _accept(listening: socket.socket, lifeline: int) -> socket.socket | None:
+    """Forks for each worker of the tests; in a child it returns the connection to it, and None at the end of the tests."""
+    is_ready = False
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        ready, _, _ = select.select([listening, lifeline], [], [])
+        if lifeline in ready:
+            return None
+        if not is_ready:
+            # What no test asks for is not imported.
+            _import_all()
+            gc.collect()
+            gc.freeze()
+            is_ready = True
+        theirs, _ = listening.accept()
+        if os.fork() == 0:
+            listening.close()
+            os.close(lifeline)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            return theirs
+        theirs.close()
+
+
+def _child() -> dict[str, Any] | None:
+    """Serves; in a command's process it returns what it is to be."""
+    listening, lifeline = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    theirs = _accept(listening, lifeline)
+    if theirs is None:
+        listening.close()
+        return None
+    with theirs:
+        return _serve(theirs)
+
+
 if __name__ == "__main__":
-    _import_all()
-    gc.collect()
-    gc.freeze()
-    with socket.socket(fileno=int(sys.argv[1])) as theirs:
-        begun = _serve(theirs)
+    begun = _child()
     if begun is not None:
         _become(begun)
         if begun.get("terminal"):
