@@ -331,11 +331,11 @@ def _end(code: object) -> NoReturn:
 
 
 def _accept(listening: socket.socket, lifeline: int) -> socket.socket | None:
-    """Forks for each worker of the tests; in a child it returns the connection to it, and None at the end of the tests."""
+    """Forks for each worker; in a child it returns the connection to it, and None at the end of the tests."""
     is_ready = False
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
-        ready, _, _ = select.select([listening, lifeline], [], [])
+        ready, _, _ = select.select([listening.fileno(), lifeline], [], [])
         if lifeline in ready:
             return None
         if not is_ready:
