@@ -35,17 +35,27 @@ os.environ["MPLCONFIGDIR"] = str(Path(tempfile.gettempdir()) / "llama-client-tes
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-# Of 8 s and more, although they are not of many tests.
+# Those that take longest, the longest first: the workers then end at about the same time.
 _LONG_FILES = (
-    "testing/test_memory.py", "cli/test_chat.py", "providers/gguf/test_running.py", "test_examples.py",
-    "crossover/test_plots.py", "chaos/test_chaos.py", "routing/test_slow_servers.py", "chaos/test_interrupts.py",
-    "crossover/test_page.py",
-    "costs/test_ledger.py", "routing/test_hedging.py", "cli/test_looks.py", "cli/test_bench_command.py",
-    "chaos/test_mixed.py", "privacy/test_nothing_leaves.py", "cli/test_doctor_command.py",
-    "providers/test_packages.py", "providers/gguf/test_draft_model.py", "providers/gguf/test_loading.py",
-    "test_client.py", "providers/test_openai_server.py", "cli/test_completion_safety.py",
-    "documentation/test_docstrings.py", "providers/gguf/test_held_answers.py", "providers/gguf/test_lora_recipe.py",
-    "crash/test_kill.py", "cli/test_crossover_command.py", "documentation/test_site.py",
+    "bulk/test_engines.py", "documentation/test_blocks.py", "test_examples.py", "cli/test_chat.py",
+    "crossover/test_plots.py", "providers/gguf/test_pull.py", "cassettes/test_command.py", "testing/test_memory.py",
+    "wire/test_misbehaviour.py", "wire/test_long_answers.py", "costs/test_budgets.py",
+    "cli/test_crossover_command.py", "testing/test_faults.py", "chaos/test_chaos.py", "property/test_decoders.py",
+    "documentation/test_docstrings.py", "testing/test_conformance.py", "chaos/test_mixed.py",
+    "documentation/test_site.py", "costs/test_ledger.py", "crossover/test_page.py", "cli/test_costs_command.py",
+    "bulk/test_plans.py", "chaos/test_interrupts.py", "cli/test_doctor_command.py", "cli/test_bench_command.py",
+    "privacy/test_nothing_leaves.py", "testing/test_conformance_planted.py", "costs/test_clocks.py",
+    "wire/test_cases.py", "bulk/test_idle.py", "testing/test_fault_server.py", "wire/test_failures.py",
+    "costs/test_plots.py", "cli/test_looks.py", "bulk/test_killed.py", "providers/gguf/test_answers.py",
+    "bulk/test_batches.py", "providers/test_packages.py", "testing/test_script_errors.py",
+    "wire/test_differential.py", "property/test_ledger.py", "providers/test_openai_server.py", "bulk/test_limits.py",
+    "property/test_pieces.py", "cli/test_completion.py", "wire/test_dropped.py", "costs/test_lost_answers.py",
+    "wire/test_handed_back.py", "providers/gguf/test_running.py", "cli/test_messages.py", "fuzz/test_fuzz.py",
+    "testing/test_script_sdk.py", "wire/test_environment.py", "privacy/test_hosts.py",
+    "providers/gguf/test_loading.py", "cli/test_fit_command.py", "wire/test_sent.py", "bulk/test_batch_kills.py",
+    "cli/test_config_command.py", "bulk/test_interrupted.py", "test_client.py", "routing/test_failover.py",
+    "providers/gguf/test_draft_model.py", "wire/test_tools.py", "cassettes/test_plugin.py", "cache/test_calls.py",
+    "routing/test_hedging.py", "wire/test_answers.py", "wire/test_leaving.py", "crash/test_kill.py",
 )  # fmt: skip
 # How long a worker waits for the first one to compile all tests; then it compiles them itself.
 _COMPILING_S = 60.0
@@ -111,7 +121,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item.get_closest_marker("long") is None]
     if hasattr(config, "workerinput"):
-        # What takes long comes first, so that the workers end at about the same time.
+        # What takes long comes first.
         counts = Counter(item.path for item in items)
         turns = {Path(__file__).parent / name: turn for turn, name in enumerate(_LONG_FILES)}
         items.sort(key=lambda item: (turns.get(item.path, len(turns)), -counts[item.path]))

@@ -94,7 +94,36 @@ def _label(key: LabelKey) -> tuple[Any, ...]:
     return int.from_bytes(digest, "big", signed=True), *words
 
 
+def hit_row(
+    at: float,
+    request_id: str,
+    route: str | None,
+    target: str,
+    tags: Mapping[str, str],
+    took_s: float,
+    usd: Decimal | None,
+) -> Row:
+    """What `LedgerEntries` hands over for the only attempt of a call that the cache answers, in a quarter of the time.
+
+    Args:
+        at: Unix time.
+        request_id: The call's.
+        route: Its route.
+        target: Its target.
+        tags: Its labels.
+        took_s: How long it took.
+        usd: What the answer had cost; None: unknown.
+    """
+    provider, _, model = target.partition("/")
+    took_us = min(round(took_s * 1e6), _MAX)
+    saved = None if usd is None else min(to_pico(usd), _MAX)
+    first = (round(at * 1e6), request_id, 1, "cached", None, None)
+    values = (*first, *_NO_TOKENS, 0, 0, 0, 0, "exact", "cache", None, took_us, took_us, _OF_A_HIT, saved)
+    return Row((route, provider, model, tuple(tags.items())), request_id, values)
+
+
 _NO_TOKENS = (None, None, None, None, 0)
+_OF_A_HIT = CACHED | CALL | PROVIDER | TARGET
 
 
 def _values(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llama_client.cache.answers import identity_of
 from llama_client.cache.key import is_whole, key_of, place_of
-from llama_client.costs.ledger import LedgerEntries
+from llama_client.costs.ledger import hit_row
 from llama_client.routing.accumulator import Accumulator
 from llama_client.types.completion import (
     Attempt,
@@ -65,7 +65,9 @@ class Shortcut(NamedTuple):
         request_id = self.accounting.request_ids.new(now)
         ledger = self.accounting.ledger
         if ledger is not None:
-            LedgerEntries(ledger, request_id, tags).add(attempt, choice.route, 1, now, None)
+            row = hit_row(now, request_id, choice.route, target.name, tags, attempt.latency_s or 0.0, stored.usd)
+            if not ledger.put(row):
+                ledger.count_unrecorded()
         if _log.isEnabledFor(logging.DEBUG):
             shown = {"request_id": request_id, "target": target.name, "outcome": "cached"}
             _log.debug("%s %s %s", *shown.values(), extra={**shown, "tags": tags})

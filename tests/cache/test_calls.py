@@ -62,7 +62,7 @@ def test_a_rerun_is_answered_from_the_cache_and_costs_nothing(config: Config) ->
 
 
 @pytest.mark.parametrize("kind", ["text", "tools"])
-def test_the_short_way_gives_the_same_as_the_long_one(config: Config, kind: str) -> None:
+def test_the_short_way_gives_the_same_as_the_long_one(config: Config, kind: str, tmp_path: Path) -> None:
     asked: Any = {"messages": [{"role": "user", "content": "a"}], "tags": {"a": "b"}}
     if kind == "tools":
         asked["tools"] = [_TOOL]
@@ -83,6 +83,15 @@ def test_the_short_way_gives_the_same_as_the_long_one(config: Config, kind: str)
     assert [each.attempts[0].model_dump(exclude=times) for each in (short, long)] == [
         short.attempts[0].model_dump(exclude=times)
     ] * 2
+    # All columns, but for which call it was and when.
+    own = {"id", "request_id", "at_us", "latency_us", "ttft_us"}
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as ledger:
+        ledger.row_factory = sqlite3.Row
+        found = ledger.execute("SELECT * FROM llama_client_attempts WHERE outcome = 'cached' ORDER BY at_us").fetchall()
+    rows = [{name: each[name] for name in each.keys() if name not in own} for each in found]
+    assert len(rows) == 5
+    assert rows == rows[:1] * 5
+    assert all(each["latency_us"] == each["ttft_us"] > 0 for each in found)
 
 
 class Looked(Mapping[str, Any]):
