@@ -91,7 +91,6 @@ def test_the_short_way_gives_the_same_as_the_long_one(config: Config, kind: str,
     rows = [{name: each[name] for name in each.keys() if name not in own} for each in found]
     assert len(rows) == 5
     assert rows == rows[:1] * 5
-    assert all(each["latency_us"] == each["ttft_us"] > 0 for each in found)
 
 
 class Looked(Mapping[str, Any]):
