@@ -86,9 +86,10 @@ def test_the_short_way_gives_the_same_as_the_long_one(config: Config, kind: str,
     # All columns, but for which call it was and when.
     own = {"id", "request_id", "at_us", "latency_us", "ttft_us"}
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as ledger:
-        ledger.row_factory = sqlite3.Row
-        found = ledger.execute("SELECT * FROM llama_client_attempts WHERE outcome = 'cached' ORDER BY at_us").fetchall()
-    rows = [{name: each[name] for name in each.keys() if name not in own} for each in found]
+        cursor = ledger.execute("SELECT * FROM llama_client_attempts WHERE outcome = 'cached'")
+        names = [column[0] for column in cursor.description]
+        found = [dict(zip(names, row, strict=True)) for row in cursor]
+    rows = [{name: value for name, value in each.items() if name not in own} for each in found]
     assert len(rows) == 5
     assert rows == rows[:1] * 5
 
