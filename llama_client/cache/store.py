@@ -92,6 +92,9 @@ class AnswerStore(DatabaseThread[None]):
 
         if all(self.read(key, told) for key in keys) and keys:
             wait_for_event(answered, within_s)
+            if not answered.is_set:
+                # A job has many rows, and would wait as long for each hundred.
+                self._broken_until = time.monotonic() + _PAUSE_S
         # What comes later changes another one.
         return set(found)
 
