@@ -15,11 +15,12 @@ from llama_client.testing.cassettes import cassette
 from llama_client.testing.clock import FakeClock
 from llama_client.testing.loopback import WireServer
 from tests.cli.conftest import run
+from tests.cli.forks import python
 from tests.routing.asking import config, failing, good, in_turn
 
 # Asks in this process and in others, and ends as its arguments say.
 PROGRAM = """
-import os, signal, subprocess, sys
+import json, os, signal, subprocess, sys
 from llama_client import LlamaClient, LlamaClientError
 
 text, children, code = sys.argv[1], int(sys.argv[2]), sys.argv[3]
@@ -29,7 +30,7 @@ with LlamaClient() as client:
     except LlamaClientError as error:
         print(type(error).__name__, flush=True)
 for child in range(children):
-    subprocess.run([sys.executable, __file__, f"{text}{child}", "0", "0"])
+    subprocess.run([*json.loads(os.environ["PYTHON"]), __file__, f"{text}{child}", "0", "0"])
 if code == "kill":
     os.kill(os.getpid(), signal.SIGKILL)
 sys.exit(int(code))
@@ -39,6 +40,7 @@ sys.exit(int(code))
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WireServer]:
     """What the programs' configuration names."""
+    monkeypatch.setenv("PYTHON", json.dumps(python()))
     with WireServer(good()) as server:
         Path("app.py").write_text(PROGRAM, "utf-8")
         Path("llama-client.toml").write_text(f'[providers.a]\nkind = "openai"\nbase_url = "{server.url}/v1"\n', "utf-8")
@@ -51,7 +53,7 @@ def _asked(path: str) -> list[str]:
 
 
 def app(text: str, children: int = 0, code: str = "0") -> list[str]:
-    return ["--", sys.executable, "app.py", text, str(children), code]
+    return ["--", *python(), "app.py", text, str(children), code]
 
 
 def test_several_processes_are_recorded_into_one_file_and_replayed(server: WireServer) -> None:

@@ -228,12 +228,23 @@ def parent() -> Parent | None:
     return Parent() if hasattr(os, "fork") and hasattr(socket, "SOCK_SEQPACKET") and sys.platform == "linux" else None
 
 
+def python() -> list[str]:
+    """A command that runs a program as an interpreter does: as a fork, where the system has it."""
+    address = _address()
+    launcher = [] if address is None else ["-ISE", str(Path(__file__).with_name("launched.py")), address]
+    return [sys.executable, *launcher]
+
+
+def _address() -> str | None:
+    if shared.address is None and (own := parent()) is not None:
+        return own.address
+    return shared.address
+
+
 @cache
 def forks() -> Forks | None:
     """One for each process of the tests; None: this system does not fork."""
-    address = shared.address
-    if address is None and (own := parent()) is not None:
-        address = own.address
+    address = _address()
     return None if address is None else Forks(address)
 
 
