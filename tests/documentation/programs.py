@@ -47,6 +47,8 @@ def run(source: str, place: str) -> Ran:
         )
         return Ran(done.returncode, done.stdout, done.stderr)
     out, err = io.StringIO(), io.StringIO()
+    # What there is by now (pandas, say) is passed over below: looking at all of it would take 0.2 s for each program.
+    gc.freeze()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _as_a_program() as module:
         linecache.cache[place] = (len(source), None, source.splitlines(keepends=True), place)
         try:
