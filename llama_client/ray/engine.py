@@ -232,7 +232,9 @@ class ClusterRun:
         if missing is None:
             self._work.journal.began(leases.began(session, message.positions))
             return self._reply()
-        if leases.is_stuck(each.session for each in self._begins.values()):
+        if leases.is_held_elsewhere and not leases.is_read and not self._is_full:
+            self._reader.want(only_batches=True)
+        elif leases.is_stuck(each.session for each in self._begins.values()):
             self._money_ended(missing)
         return replace(self._reply(), is_refused=True) if self._ending.is_stopped else None
 

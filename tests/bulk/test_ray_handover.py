@@ -224,3 +224,22 @@ def test_outcomes_come_as_they_went() -> None:
 def test_an_error_of_another_package_does_not_tell_its_text() -> None:
     assert "prompt" not in str(unpacked_error(packed_error(ValueError("a prompt in it"))))
     assert isinstance(unpacked_error(packed_error(ConfigError("a key"))), ConfigError)
+
+
+def test_a_try_that_does_not_fit_waits_for_the_money_of_a_batch() -> None:
+    lent, purse = paid_leases("50", rows=1)
+    [mine] = lent.lend("one", 64)
+    position = mine.row.position
+    lent.began("one", [position])
+    # A batch holds all that is left, and the row's failed try has cost something.
+    purse.take_for_good(Decimal(40))
+    lent.withdrew("one", [(position, Decimal(1))])
+    assert lent.unpaid("one", [position]) is mine
+    assert lent.is_held_elsewhere
+    assert not lent.is_stuck(["one"]), "the batch may cost less"
+    purse.settle(Decimal(40), Decimal(40))
+    assert not lent.is_held_elsewhere
+    assert lent.is_stuck(["one"])
+    purse.spent_usd -= 1
+    assert lent.unpaid("one", [position]) is None
+    assert not lent.is_held_elsewhere
