@@ -158,7 +158,7 @@ class Leases:
         return next((each for each in rows if found is not None and not self._hold(found, each)), None)
 
     def is_stuck(self, waiting: Iterable[str]) -> bool:
-        """Whether all workers with rows are among these, and neither a call nor a batch that is open could leave money."""
+        """Whether all workers with rows are among these, and neither a call nor a batch could leave money."""
         names = set(waiting)
         return not (self.in_flight or self.is_held_elsewhere) and all(
             name in names for name, each in self._sessions.items() if each.rows

@@ -95,7 +95,7 @@ class BatchWork:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come, and `take` has seen the end: it raises errors, and frees what was set aside."""
+        """Whether nothing more will come, and `take` has seen the end: it raises errors, and frees money."""
         return not self._runs or (self._is_released and self._came.empty())
 
     def open_rows(self) -> int:
