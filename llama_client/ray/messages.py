@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from llama_client import errors
@@ -86,6 +86,11 @@ class Reply:
     is_refused: bool = False
     is_over: bool = False
     is_unknown: bool = False
+
+
+def lent_row(row: Row) -> Row:
+    """A row as a worker needs it: what the input says beside the request stays with the driver."""
+    return replace(row, columns={})
 
 
 def packed(done: Done) -> SentOutcome:

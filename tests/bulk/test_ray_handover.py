@@ -18,7 +18,7 @@ from llama_client.bulk.rows import Row
 from llama_client.config.load import load_config
 from llama_client.ray.handover import with_secrets, without_secret_headers, without_secrets
 from llama_client.ray.leases import Leases
-from llama_client.ray.messages import packed, packed_error, unpacked, unpacked_error
+from llama_client.ray.messages import lent_row, packed, packed_error, unpacked, unpacked_error
 from llama_client.ray.worker import ShardJob
 from llama_client.testing import FakeProvider, completion
 
@@ -121,6 +121,14 @@ def test_what_is_no_secret_does() -> None:
     }
     made = PendingRow(Row(0, params), "a/m")
     assert without_secret_headers([made]) == ([made], [])
+
+
+def test_columns_of_a_row_stay_here() -> None:
+    row = Row(3, {"messages": "Hello"}, "a", {"api_key": "hunter22"}, "a.csv, line 3")
+    lent = lent_row(row)
+    assert (lent.id, lent.params, lent.where) == (row.id, row.params, row.where)
+    assert b"hunter22" not in pickle.dumps(lent)
+    assert row.columns
 
 
 def test_a_row_shows_no_header() -> None:
