@@ -19,7 +19,7 @@ from llama_client.ray.cluster import Cluster
 from llama_client.ray.ending import CLOSING_S, Ending
 from llama_client.ray.handover import Handover, require_no_secret_headers, without_secret_headers
 from llama_client.ray.leases import Leases
-from llama_client.ray.messages import Message, Reply, lent_row, unpacked, unpacked_error
+from llama_client.ray.messages import Message, Reply, lent_rows, unpacked, unpacked_error
 from llama_client.ray.reading import Reader
 from llama_client.ray.worker import ShardJob
 from llama_client.waiting import POLL_S, get_within
@@ -251,11 +251,7 @@ class ClusterRun:
             return None
         # Where it has others, it keeps back what their errors mean until it knows that none follows.
         is_waiting = not lent and not is_late and not (leases.is_read and leases.has_rows(session))
-        return (
-            None
-            if is_waiting
-            else Reply([lent_row(each.row) for each in lent], has_more=bool(lent) or not leases.is_read)
-        )
+        return None if is_waiting else Reply(lent_rows(lent), has_more=bool(lent) or not leases.is_read)
 
     @property
     def _is_full(self) -> bool:

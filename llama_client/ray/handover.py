@@ -185,7 +185,7 @@ def _secret_place(params: Mapping[str, Any]) -> Place:
 def _is_secret_value(place: Place, value: object) -> bool:
     if isinstance(value, SecretStr):
         return True
-    if place[-1] in _HEADERS or (len(place) > 1 and place[-2] in _HEADERS):
+    if any(each in _HEADERS for each in place[-2:]):
         # What is no text is no header, and unknown.
         return not isinstance(value, str) or place[-1] in _HEADERS or _is_secret_header(place[-1], value)
     if not isinstance(value, str):

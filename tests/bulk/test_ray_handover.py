@@ -18,7 +18,7 @@ from llama_client.bulk.rows import Row
 from llama_client.config.load import load_config
 from llama_client.ray.handover import with_secrets, without_secret_headers, without_secrets
 from llama_client.ray.leases import Leases
-from llama_client.ray.messages import lent_row, packed, packed_error, unpacked, unpacked_error
+from llama_client.ray.messages import lent_rows, packed, packed_error, unpacked, unpacked_error
 from llama_client.ray.worker import ShardJob
 from llama_client.testing import FakeProvider, completion
 
@@ -125,7 +125,7 @@ def test_what_is_no_secret_does() -> None:
 
 def test_columns_of_a_row_stay_here() -> None:
     row = Row(3, {"messages": "Hello"}, "a", {"api_key": "hunter22"}, "a.csv, line 3")
-    lent = lent_row(row)
+    [lent] = lent_rows([PendingRow(row, "a/m")])
     assert (lent.id, lent.params, lent.where) == (row.id, row.params, row.where)
     assert b"hunter22" not in pickle.dumps(lent)
     assert row.columns
