@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from llama_client.redaction import MASK
+
 
 @dataclass(frozen=True)
 class Row:
@@ -29,6 +31,14 @@ class Row:
     custom_id: str | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
+
+    def __repr__(self) -> str:
+        # A header may hold a secret.
+        params = {name: MASK if name == "extra_headers" else value for name, value in self.params.items()}
+        return (
+            f"Row(position={self.position}, params={params}, custom_id={self.custom_id!r}, columns={self.columns}, "
+            f"where={self.where!r})"
+        )
 
     @cached_property
     def digest(self) -> bytes:

@@ -14,6 +14,7 @@ from llama_client.errors import JobError, LocalOnlyError, MissingExtraError
 from llama_client.ray.mailbox import Mailbox
 from llama_client.ray.this_machine import require_address_here, require_cluster_here
 from llama_client.ray.worker import Shard, ShardJob
+from llama_client.redaction import MASK, without_credentials
 
 if TYPE_CHECKING:
     from llama_client.config.schema import Config
@@ -101,8 +102,9 @@ class Cluster:
         try:
             self._ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:
+            shown = without_credentials(address, mark=MASK) if address else "this machine"
             raise JobError(
-                f"ray_address: cannot connect to a cluster at {address or 'this machine'}: {error}"
+                f"ray_address: cannot connect to a cluster at {shown}: {str(error).replace(address or shown, shown)}"
             ) from error
 
     def workers(self, model: str, most: int | None, asked: int | None) -> int:

@@ -19,7 +19,7 @@ from llama_client.ray.cluster import Cluster
 from llama_client.ray.ending import CLOSING_S, Ending
 from llama_client.ray.handover import Handover, require_no_secret_headers, without_secret_headers
 from llama_client.ray.leases import Leases
-from llama_client.ray.messages import Message, Reply, unpacked, unpacked_error
+from llama_client.ray.messages import Message, Reply, lent_rows, unpacked, unpacked_error
 from llama_client.ray.reading import Reader
 from llama_client.ray.worker import ShardJob
 from llama_client.waiting import POLL_S, get_within
@@ -232,7 +232,9 @@ class ClusterRun:
         if missing is None:
             self._work.journal.began(leases.began(session, message.positions))
             return self._reply()
-        if leases.is_stuck(each.session for each in self._begins.values()):
+        if leases.is_held_elsewhere and not leases.is_read and not self._is_full:
+            self._reader.want(only_batches=True)
+        elif leases.is_stuck(each.session for each in self._begins.values()):
             self._money_ended(missing)
         return replace(self._reply(), is_refused=True) if self._ending.is_stopped else None
 
@@ -249,7 +251,7 @@ class ClusterRun:
             return None
         # Where it has others, it keeps back what their errors mean until it knows that none follows.
         is_waiting = not lent and not is_late and not (leases.is_read and leases.has_rows(session))
-        return None if is_waiting else Reply([each.row for each in lent], has_more=bool(lent) or not leases.is_read)
+        return None if is_waiting else Reply(lent_rows(lent), has_more=bool(lent) or not leases.is_read)
 
     @property
     def _is_full(self) -> bool:

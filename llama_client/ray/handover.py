@@ -6,6 +6,7 @@ What goes through Ray is kept in its object store, and may be written to a disk 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from socket import gethostname
@@ -15,7 +16,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, SecretStr
 
 from llama_client.errors import ConfigError, InvalidRequestError, JobError
-from llama_client.redaction import looks_secret
+from llama_client.redaction import key_spans, looks_secret
+from llama_client.redaction import without_secrets as without_secrets_in
 from llama_client.version import __version__
 
 if TYPE_CHECKING:
@@ -26,7 +28,16 @@ if TYPE_CHECKING:
 
 Place = tuple[str, ...]
 # Headers whose names say so hold secrets; others go along.
-_SECRET_WORDS = ("auth", "key", "token", "secret", "cookie", "password", "credential")
+_HEADERS = ("extra_headers", "headers")
+# Fields of a request that hold secrets: others have such words in their names too (`prompt_cache_key`, `stop_token`).
+_SECRET_FIELD = re.compile(
+    r"(^|[_-])(api_?key|(access|auth|bearer|session|id|refresh)_?token|authorization|passw(or)?d|passphrase|pwd|bearer"
+    r"|(client_?)?secret|(private|secret|access)_?key|credentials?|cookie)$",
+    re.IGNORECASE,
+)
+_SECRET_WORDS = ("auth", "key", "token", "secret", "cookie", "passw", "passphrase", "pwd", "bearer", "credential")
+# Of headers alone: addresses have such words too.
+_SECRET_HEADER_WORDS = ("session", "signature", "jwt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,20 +151,46 @@ def _is_plain(place: Place, text: str) -> bool:
 
 
 def require_no_secret_headers(params: Mapping[str, Any], where: str) -> None:
-    """Raises `InvalidRequestError` where `extra_headers` of a row hold a secret: rows go through Ray as they are.
+    """Raises `InvalidRequestError` where a row holds a secret beside its messages: rows go through Ray as they are.
 
     Args:
         params: Of a call.
         where: What has them.
     """
-    headers = params.get("extra_headers")
-    for name, value in headers.items() if isinstance(headers, Mapping) else ():
-        if _is_secret_header(str(name), str(value)):
-            raise InvalidRequestError(
-                f"extra_headers.{name} of {where}: a secret would go through Ray in the clear; put it into "
-                "providers.<name>.headers by a variable that is set on every node, or use engine='local'",
-                param="extra_headers",
-            )
+    found = _secret_place({name: value for name, value in params.items() if name != "messages"})
+    if found:
+        # A malformed name can be the whole header line.
+        shown = ".".join(map(without_secrets_in, found))
+        raise InvalidRequestError(
+            f"{shown} of {where}: a secret would go through Ray in the clear; put it into "
+            "providers.<name>.headers by a variable that is set on every node, or use engine='local'",
+            param=found[0],
+        )
+
+
+def _secret_place(params: Mapping[str, Any]) -> Place:
+    """Where the first secret stands; empty: nowhere."""
+    left: list[tuple[Place, Any]] = [((str(name),), value) for name, value in params.items()]
+    while left:
+        place, value = left.pop()
+        if isinstance(value, Mapping):
+            left += [((*place, str(name)), each) for name, each in value.items()]
+        elif isinstance(value, list | tuple) and place[-1] not in _HEADERS:
+            left += [(place, each) for each in value]
+        elif value is not None and _is_secret_value(place, value):
+            return place
+    return ()
+
+
+def _is_secret_value(place: Place, value: object) -> bool:
+    if isinstance(value, SecretStr):
+        return True
+    if any(each in _HEADERS for each in place[-2:]):
+        # What is no text is no header, and unknown.
+        return not isinstance(value, str) or place[-1] in _HEADERS or _is_secret_header(place[-1], value)
+    if not isinstance(value, str):
+        return False
+    return _SECRET_FIELD.search(place[-1]) is not None or (place[0] == "extra_body" and any(key_spans(value)))
 
 
 def without_secret_headers(rows: Iterable[PendingRow]) -> tuple[list[PendingRow], list[Done]]:
@@ -170,7 +207,7 @@ def without_secret_headers(rows: Iterable[PendingRow]) -> tuple[list[PendingRow]
 
 
 def _is_secret_header(name: str, value: str) -> bool:
-    return _has_secret_word(name) or looks_secret(value)
+    return _has_secret_word(name) or any(word in name.lower() for word in _SECRET_HEADER_WORDS) or looks_secret(value)
 
 
 def _has_secret_word(text: str) -> bool:

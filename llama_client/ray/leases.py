@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from llama_client.bulk.work import BATCH
+from llama_client.costs.money import added
 
 if TYPE_CHECKING:
     from llama_client.bulk.outages import Waiting
@@ -134,6 +135,14 @@ class Leases:
         """Whether rows wait for money that batches may hold."""
         return not self.is_read and bool(self._ready) and self.purse is not None and bool(self.purse.held_usd)
 
+    @property
+    def is_held_elsewhere(self) -> bool:
+        """Whether money is set aside for more than rows of workers: batches hold the rest."""
+        if self.purse is None:
+            return False
+        worst = (each.rows[at].worst_usd or Decimal(0) for each in self._sessions.values() for at in each.held)
+        return self.purse.held_usd > added(Decimal(0), *worst)
+
     def unaffordable(self) -> PendingRow | None:
         """The next row, where it may cost more than the job may, and nothing is under way that could cost less."""
         if self.purse is None or not self._ready or self.purse.held_usd or any(e.rows for e in self._sessions.values()):
@@ -149,9 +158,11 @@ class Leases:
         return next((each for each in rows if found is not None and not self._hold(found, each)), None)
 
     def is_stuck(self, waiting: Iterable[str]) -> bool:
-        """Whether all workers with rows are among these, and no call is in flight that could leave money."""
+        """Whether all workers with rows are among these, and neither a call nor a batch could leave money."""
         names = set(waiting)
-        return not self.in_flight and all(name in names for name, each in self._sessions.items() if each.rows)
+        return not (self.in_flight or self.is_held_elsewhere) and all(
+            name in names for name, each in self._sessions.items() if each.rows
+        )
 
     def began(self, session: str, positions: Iterable[int]) -> list[Row]:
         """The rows of these positions, which it has."""

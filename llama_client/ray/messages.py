@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from llama_client import errors
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from llama_client.bulk.outages import Waiting
-    from llama_client.bulk.pending import Done, Outcome
+    from llama_client.bulk.pending import Done, Outcome, PendingRow
     from llama_client.bulk.rows import Row
 
 Kind = Literal["open", "read", "began", "record", "beat", "failed", "closed"]
@@ -86,6 +86,11 @@ class Reply:
     is_refused: bool = False
     is_over: bool = False
     is_unknown: bool = False
+
+
+def lent_rows(lent: Iterable[PendingRow]) -> list[Row]:
+    """Rows as a worker needs them: what the input says beside a request stays with the driver."""
+    return [replace(each.row, columns={}) for each in lent]
 
 
 def packed(done: Done) -> SentOutcome:

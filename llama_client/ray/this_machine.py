@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import socket
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from llama_client.errors import LocalOnlyError
-from llama_client.hosts import plain_url
-from llama_client.local_only import ConnectionGuard, is_this_machine
+from llama_client.hosts import address_of, plain_url
+from llama_client.local_only import ConnectionGuard
+from llama_client.redaction import MASK, without_credentials
 
 if TYPE_CHECKING:
     from llama_client.config.schema import Config
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 _NO_HOST = ("auto", "local")
 # Other schemes are those of modules, which may connect to anywhere.
 _SCHEME = "ray"
+_BROADCAST = ip_address("255.255.255.255")
 
 
 def require_address_here(address: str, config: Config) -> None:
@@ -28,7 +31,7 @@ def require_address_here(address: str, config: Config) -> None:
         raise _refused(address, config)
     try:
         url = plain_url(f"{_SCHEME}://{place if separator else address}")
-        _require_here(url.host, address, config)
+        _require_allowed(url.host, address, config)
     except ValueError:
         raise _refused(address, config) from None
     if any((url.parts.path, url.parts.query, url.parts.fragment, "@" in url.parts.netloc)):
@@ -51,12 +54,10 @@ def require_cluster_here(ray: Any, config: Config) -> None:
         except ValueError:
             raise _refused(place, config) from None
         if not _is_own(host):
-            _require_here(host, place, config)
+            _require_allowed(host, place, config)
 
 
-def _require_here(host: str, address: str, config: Config) -> None:
-    if is_this_machine(host) or _is_own(host):
-        return
+def _require_allowed(host: str, address: str, config: Config) -> None:
     try:
         ConnectionGuard.of(config).require_allowed(host)
     except LocalOnlyError:
@@ -65,6 +66,10 @@ def _require_here(host: str, address: str, config: Config) -> None:
 
 def _is_own(host: str) -> bool:
     """Whether an IP address is one of this machine's interfaces: only such a one can be bound."""
+    address = address_of(host)
+    if address is None or address.is_unspecified or address.is_multicast or address == _BROADCAST:
+        # These can be bound too.
+        return False
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as bound:
@@ -75,8 +80,10 @@ def _is_own(host: str) -> bool:
 
 
 def _refused(address: str, config: Config) -> LocalOnlyError:
+    shown = without_credentials(address, mark=MASK)
     return LocalOnlyError(
-        f"ray_address: {address} is not this machine, and prompts would go there; leave it out",
+        f"ray_address: {shown} is not this machine, and prompts would go there; leave it out, write 127.0.0.1 for this "
+        "machine, or put its host into privacy.allow_hosts",
         rule="connection",
         source=config.local_only_source,
     )

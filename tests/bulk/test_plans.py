@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from llama_client import AsyncLlamaClient, BudgetExceededError, InvalidRequestError, JobError, LlamaClient
 from llama_client.bulk.planning.quotes import BulkPlan
+from llama_client.bulk.planning.venues import BatchWork
 from llama_client.testing import FakeClock, FakeProvider, using
 from llama_client.testing.faults.batches import BatchPlay, BatchServer
 from tests.bulk.batching import DAY_S, MODELS, config
@@ -295,6 +297,29 @@ def test_rows_that_a_batch_has_left_begin_with_its_money(desk: Desk, mode: str) 
     receipt = desk.run(mode, deadline_s=DAY_S, max_usd=batch_most / count * 350)
     assert receipt.answered == receipt.venues["now"].rows == count
     assert receipt.usd <= batch_most / count * 350
+
+
+def test_batches_are_over_once_their_end_was_taken(tmp_path: Path) -> None:
+    given: Any = None
+    work = BatchWork(given, tmp_path, given, given, None, given, given, None, None)
+    assert work.is_over, "there are none"
+    failure: list[Exception] = [JobError("they cannot go on")]
+
+    def wait() -> None:
+        if failure:
+            raise failure.pop()
+
+    run: Any = SimpleNamespace(is_over=False, wait=wait)
+    work._runs.append(run)
+    assert work.take(64, 0.0) == ([], [])
+    # It ends while rows of the input are read: neither its error nor its money may be passed over.
+    run.is_over = True
+    assert not work.is_over
+    with pytest.raises(JobError, match="cannot go on"):
+        work.take(64, 0.0)
+    assert not work.is_over
+    work.take(64, 0.0)
+    assert work.is_over
 
 
 def test_a_row_of_unknown_cost_is_not_asked(desk: Desk) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from llama_client import ConfigError, InvalidRequestError, LlamaClient, RateLimitError
 from llama_client.bulk.outages import Waiting
@@ -17,7 +18,7 @@ from llama_client.bulk.rows import Row
 from llama_client.config.load import load_config
 from llama_client.ray.handover import with_secrets, without_secret_headers, without_secrets
 from llama_client.ray.leases import Leases
-from llama_client.ray.messages import packed, packed_error, unpacked, unpacked_error
+from llama_client.ray.messages import lent_rows, packed, packed_error, unpacked, unpacked_error
 from llama_client.ray.worker import ShardJob
 from llama_client.testing import FakeProvider, completion
 
@@ -65,6 +66,7 @@ def test_a_client_that_is_of_this_process_only_is_refused(tmp_path: Path) -> Non
 
 
 SECRET_HEADERS = [("Authorization", "Basic me"), ("X-Api-Key", "k"), ("x-team", f"Bearer {SECRET}"), ("x-note", SECRET)]
+SECRET_HEADERS += [("X-Session", "s1"), ("X-Pwd", "p1"), ("X-Signature", "s2"), ("x-jwt", "j1"), ("X-Passwd", "p2")]
 
 
 @pytest.mark.parametrize(("name", "value"), SECRET_HEADERS)
@@ -81,6 +83,58 @@ def test_a_secret_header_of_a_call_does_not_leave(name: str, value: str) -> None
         job = client.bulk(["a row"], model="a/m", engine="ray", params={"extra_headers": {name: value}})
         with pytest.raises(InvalidRequestError, match=f"extra_headers.{name} of params"):
             list(job)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"extra_headers": [["Authorization", "hunter22"]]},
+        {"extra_headers": {"x-team": b"hunter22"}},
+        {"extra_headers": {"x-team": SecretStr("hunter22")}},
+        {"extra_headers": {"Authorization: Bearer hunter22": "x"}},
+        {"extra_body": {"api_key": "hunter22"}},
+        {"extra_body": {"servers": [{"headers": {"Authorization": "hunter22"}}]}},
+        {"extra_body": {"note": "sk-hunter22hunter22"}},
+        {"extra_body": {"login": {"client_secret": "hunter22"}}},
+        {"tools": [{"type": "mcp", "headers": {"x-api-key": "hunter22"}}]},
+    ],
+)
+def test_no_other_secret_of_a_call_leaves(params: dict[str, object]) -> None:
+    made = PendingRow(Row(0, {"messages": "Hello", **params}), "a/m")
+    sent, [(refused, error)] = without_secret_headers([made])
+    assert (sent, refused) == ([], made)
+    assert isinstance(error, InvalidRequestError)
+    assert error.param == next(iter(params))
+    assert "hunter22" not in str(error)
+
+
+def test_what_is_no_secret_does() -> None:
+    schema = {"type": "object", "properties": {"password": {"type": "string"}}, "required": ["password"]}
+    params = {
+        "messages": [{"role": "user", "content": "my api_key is sk-hunter22hunter22"}],
+        "extra_headers": {"x-team": "blue"},
+        "extra_body": {"prompt_cache_key": "a", "stop_token_ids": [1], "return_tokens": True},
+        "tools": [{"type": "function", "function": {"name": "sign_in", "parameters": schema}}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}},
+        "max_tokens": 8,
+        "extra_body_of_none": None,
+    }
+    made = PendingRow(Row(0, params), "a/m")
+    assert without_secret_headers([made]) == ([made], [])
+
+
+def test_columns_of_a_row_stay_here() -> None:
+    row = Row(3, {"messages": "Hello"}, "a", {"api_key": "hunter22"}, "a.csv, line 3")
+    [lent] = lent_rows([PendingRow(row, "a/m")])
+    assert (lent.id, lent.params, lent.where) == (row.id, row.params, row.where)
+    assert b"hunter22" not in pickle.dumps(lent)
+    assert row.columns
+
+
+def test_a_row_shows_no_header() -> None:
+    row = Row(3, {"messages": "Hello", "extra_headers": {"x-a": "hunter22"}}, where="a.csv, line 3")
+    assert "hunter22" not in repr(row)
+    assert "Hello" in repr(row)
 
 
 @pytest.mark.parametrize(("most", "shards"), [(3, 2), (7, 3), (8, 4), (1, 1), (5, 5)])
@@ -224,3 +278,22 @@ def test_outcomes_come_as_they_went() -> None:
 def test_an_error_of_another_package_does_not_tell_its_text() -> None:
     assert "prompt" not in str(unpacked_error(packed_error(ValueError("a prompt in it"))))
     assert isinstance(unpacked_error(packed_error(ConfigError("a key"))), ConfigError)
+
+
+def test_a_try_that_does_not_fit_waits_for_the_money_of_a_batch() -> None:
+    lent, purse = paid_leases("50", rows=1)
+    [mine] = lent.lend("one", 64)
+    position = mine.row.position
+    lent.began("one", [position])
+    # A batch holds all that is left, and the row's failed try has cost something.
+    purse.take_for_good(Decimal(40))
+    lent.withdrew("one", [(position, Decimal(1))])
+    assert lent.unpaid("one", [position]) is mine
+    assert lent.is_held_elsewhere
+    assert not lent.is_stuck(["one"]), "the batch may cost less"
+    purse.settle(Decimal(40), Decimal(40))
+    assert not lent.is_held_elsewhere
+    assert lent.is_stuck(["one"])
+    purse.spent_usd -= 1
+    assert lent.unpaid("one", [position]) is None
+    assert not lent.is_held_elsewhere

@@ -29,6 +29,17 @@ ELSEWHERE = [
     "RAY://127.0.0.1:10001",
     "127.0.0.1:no-port",
     "AUTO",
+    "0.0.0.0:6379",
+    "ray://0.0.0.0:10001",
+    "[::]:6379",
+    "255.255.255.255:6379",
+    "224.0.0.1:6379",
+    "[ff02::1]:6379",
+    "[::ffff:192.0.2.7]:6379",
+    "127.1:6379",
+    "localhost@192.0.2.7:6379",
+    "ray://localhost#.example:10001",
+    "ray://",
 ]
 HERE = [
     "auto",
@@ -41,6 +52,10 @@ HERE = [
     "ray://127.0.0.1:10001",
     "[::1]:6379",
     "ray://[::1]:10001",
+    "[::ffff:127.0.0.1]:6379",
+    "ray://LOCALHOST:10001",
+    "localhost.:6379",
+    "gpu.localhost:6379",
 ]
 
 
@@ -91,3 +106,16 @@ def test_a_cluster_behind_a_forwarded_port_is_refused(gcs: str, node: str) -> No
 
 def test_a_cluster_of_this_machine_is_not() -> None:
     require_cluster_here(cluster("127.0.0.1"), config())
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "255.255.255.255", "224.0.0.1"])
+def test_an_address_of_no_one_machine_is_not_this_one(host: str) -> None:
+    with pytest.raises(LocalOnlyError, match="is not this machine"):
+        require_cluster_here(cluster(host), config())
+
+
+def test_an_address_is_told_without_its_password() -> None:
+    with pytest.raises(LocalOnlyError) as told:
+        require_address_here("ray://me:hunter22@192.0.2.7:10001", config())
+    assert "192.0.2.7" in str(told.value)
+    assert "hunter22" not in str(told.value)

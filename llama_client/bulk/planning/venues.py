@@ -82,6 +82,7 @@ class BatchWork:
         # What is set aside, by target.
         self._holds: dict[str, Decimal] = {}
         self._was_earlier = was_earlier
+        self._is_released = False
         for each in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
             parts = PartsFile(each).parts
             if parts and not all(part.is_settled for part in parts):
@@ -94,8 +95,8 @@ class BatchWork:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come."""
-        return self._came.empty() and all(run.is_over for run in self._runs) and self._came.empty()
+        """Whether nothing more will come, and `take` has seen the end: it raises errors, and frees money."""
+        return not self._runs or (self._is_released and self._came.empty())
 
     def open_rows(self) -> int:
         """How many rows are in batches that are not over."""
@@ -142,18 +143,22 @@ class BatchWork:
         done: list[Done] = []
         while len(rows) + len(done) < most:
             try:
-                each = self._came.get(timeout=within_s if not (rows or done or self.is_over) else 0)
+                each = self._came.get(timeout=within_s if not (rows or done or self._have_ended) else 0)
             except queue.Empty:
                 break
             if isinstance(each, PendingRow):
                 rows.append(each)
             else:
                 done.append(each)
-        if self._runs and all(run.is_over for run in self._runs):
+        if self._runs and self._have_ended:
             for run in self._runs:
                 run.wait()
             self._release()
         return rows, done
+
+    @property
+    def _have_ended(self) -> bool:
+        return all(run.is_over for run in self._runs)
 
     def answered(self, target: str, result: BulkResult) -> None:
         """Takes the result of a row, in the thread of a batch."""
@@ -236,6 +241,7 @@ class BatchWork:
             self._purse.settle(freed, usd)
 
     def _release(self) -> None:
+        self._is_released = True
         holds, self._holds = self._holds, {}
         if self._purse is not None:
             for held in holds.values():
