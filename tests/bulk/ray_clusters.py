@@ -11,13 +11,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from unittest import mock
 
 _ENDING_S = 10.0
 
 
 @contextmanager
 def small_cluster(num_cpus: int = 2) -> Iterator[None]:
-    """Started, and connected to: jobs of this process use it."""
+    """Started, and connected to: jobs of this process use it. The environment, to which Ray adds, is restored."""
+    with mock.patch.dict(os.environ):
+        yield from _started(num_cpus)
+
+
+def _started(num_cpus: int) -> Iterator[None]:
     with warnings.catch_warnings():
         # Ray's own.
         warnings.simplefilter("ignore")

@@ -344,10 +344,13 @@ def _end(code: object) -> NoReturn:
 def _accept(listening: socket.socket, lifeline: int) -> socket.socket | None:
     """Forks for each worker; in a child it returns the connection to it, and None at the end of the tests."""
     is_ready = False
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    children: set[int] = set()
     while True:
         ready, _, _ = select.select([listening.fileno(), lifeline], [], [])
         if lifeline in ready:
+            # So that their processor time is told to who waits for this one.
+            for pid in children:
+                os.waitpid(pid, 0)
             return None
         if not is_ready:
             # What no test asks for is not imported.
@@ -356,11 +359,13 @@ def _accept(listening: socket.socket, lifeline: int) -> socket.socket | None:
             gc.freeze()
             is_ready = True
         theirs, _ = listening.accept()
-        if os.fork() == 0:
+        pid = os.fork()
+        if pid == 0:
             listening.close()
             os.close(lifeline)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             return theirs
+        children.add(pid)
+        children.difference_update([each for each in children if os.waitpid(each, os.WNOHANG)[0]])
         theirs.close()
 
 
