@@ -22,7 +22,19 @@ def _refused(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-_decoder = json.JSONDecoder(parse_constant=_refused)
+class _TwiceError(ValueError):
+    """An object has a name twice, with perhaps another value."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _TwiceError(next(name for name in names if names.count(name) > 1))
+    return made
+
+
+_decoder = json.JSONDecoder(parse_constant=_refused, object_pairs_hook=_object)
 
 
 class JsonLines:
@@ -69,6 +81,10 @@ class JsonLines:
                 "an object over several lines; each line must hold a whole one. "
                 f"Convert it: jq -c . {self.name} > lines-{self.name}",
                 number,
+            )
+        if isinstance(error, _TwiceError):
+            return self._file.wrong_line(
+                f"an object with the name {str(error)!r:.80} twice, and which one counts is not said; leave one", number
             )
         if isinstance(error, json.JSONDecodeError):
             return self._file.wrong_line(
