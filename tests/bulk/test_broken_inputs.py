@@ -43,7 +43,7 @@ BROKEN: list[tuple[str, str | bytes, str]] = [
     ("a.jsonl", _LINE + '{"text": NaN}', "a.jsonl, line 2: not JSON (NaN is not JSON)"),
     ("a.jsonl", _LINE + '{"text": ' + "[" * 100_000, "a.jsonl, line 2: not JSON (nested too deeply)"),
     ("a.jsonl", _LINE + '{"n": ' + "9" * 5000 + "}", "a.jsonl, line 2: not JSON (Exceeds the limit"),
-    ("a.jsonl", _LINE + '{"text": "a", "text": "b"}', "a.jsonl, line 2: an object with the name 'text' twice, and which"),
+    ("a.jsonl", _LINE + '{"text": "a", "text": "b"}', "a.jsonl, line 2: an object with the name 'text' twice"),
     ("a.jsonl", _LINE + '{"text": "a", "n": [{"b": 1, "b": 1}]}', "line 2: an object with the name 'b' twice"),
     ("a.jsonl", _LINE + "[1]\n", "a.jsonl, line 2: a list; each line must be an object"),
     ("a.jsonl", _LINE + "null\n", "a.jsonl, line 2: null; each line must be an object"),
