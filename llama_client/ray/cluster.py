@@ -27,6 +27,10 @@ _WORKERS_ALONE = 2
 _ENDING_S = 5.0
 
 
+def _is_of_ray(variable: str) -> bool:
+    return variable.startswith("RAY_") or variable == "PYTHONBREAKPOINT"
+
+
 class _Ending:
     """Whether a pipeline is to end. One object in this process, whoever copies the context that it is in."""
 
@@ -80,6 +84,7 @@ class Cluster:
         self._ending = _Ending()
         self._thread: threading.Thread | None = None
         self._is_ours = not ray.is_initialized()
+        self._environ = {name: value for name, value in os.environ.items() if _is_of_ray(name)}
         if self._is_ours:
             self._start(address)
             # Where the user has not said what to log.
@@ -183,6 +188,10 @@ class Cluster:
     def close(self) -> None:
         if self._is_ours:
             self._ray.shutdown()
+            # Ray leaves its own there: `breakpoint()` would not stop this program any more, nor what it starts.
+            for name in [name for name in os.environ if _is_of_ray(name) and name not in self._environ]:
+                del os.environ[name]
+            os.environ.update(self._environ)
 
     def _here(self) -> Any:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

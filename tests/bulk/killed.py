@@ -69,7 +69,9 @@ def run_job(url: str, folder: Path, rows: int, *, is_async: bool, engine: str = 
 def _run_job(url: str, folder: Path, rows: int, *, is_async: bool, more: dict[str, Any]) -> None:
 
     def tell(progress: Any) -> None:
-        print(json.dumps({"done": progress.done + progress.failed, "mib": _resident_mib()}), flush=True)
+        # Before the first call, rows of earlier runs are passed over, and Ray starts.
+        mib = _resident_mib() if progress.in_flight else None
+        print(json.dumps({"done": progress.done + progress.failed, "mib": mib}), flush=True)
 
     config, out = configuration(url, folder / "ledger.db"), folder / "out.jsonl"
     options: dict[str, Any] = {"max_concurrency": WORKERS, "on_progress": tell, **more}
@@ -149,8 +151,9 @@ def kill_and_resume(
                 if "receipt" in told:
                     receipt = told["receipt"]
                     continue
-                start = told["done"] if start is None else start
-                if told["mib"] is not None and told["done"] - start >= min(_WARM_ROWS, rows // 20):
+                if start is None and told["mib"] is not None:
+                    start = told["done"]
+                if told["mib"] is not None and told["done"] - (start or 0) >= min(_WARM_ROWS, rows // 20):
                     first = told["mib"] if first is None else first
                     grown.append(told["mib"] - first)
                 if at and told["done"] >= at[0]:
