@@ -63,8 +63,14 @@ async def opened(step: Callable[[Callable[[], bool]], T], close: Callable[[T], o
 
 
 async def finished(function: Callable[..., T], *arguments: object) -> T:
-    """What a function gives in a thread, which runs to its end where this is cancelled."""
-    return await asyncio.shield(asyncio.create_task(asyncio.to_thread(function, *arguments)))
+    """What a function gives in a thread, to whose end it waits where it is cancelled; again, it does not."""
+    running = asyncio.create_task(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        running.add_done_callback(_seen)
+        await asyncio.wait([running])
+        raise
 
 
 def _seen(task: asyncio.Task[object]) -> None:

@@ -122,4 +122,6 @@ class Limits(Protocol):
 class OutputWriter(Protocol):
     """Writes all results of a job in the order of the input, whole or not at all."""
 
-    def write(self, path: Path, results: Iterator[BulkResult]) -> None: ...
+    def write(self, path: Path, results: Iterator[BulkResult], *, claim: Callable[[], object] | None = None) -> None:
+        """`claim` is called right before the file takes its place."""
+        ...

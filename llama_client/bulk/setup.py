@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -257,8 +258,7 @@ class Run:
         assert self._folder is not None
         replace = self._replaces or has_written(self._folder, self._output)
         writer = writer_of(self._output, self._source, replace=replace)
-        writer.write(self._output, self.work.results())
-        note_output(self._folder, self._output)
+        writer.write(self._output, self.work.results(), claim=partial(note_output, self._folder, self._output))
 
     def close(self) -> None:
         self.work.close()

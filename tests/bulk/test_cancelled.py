@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from llama_client import AsyncLlamaClient, LlamaClient
+from llama_client.bulk.outputs import whole_files
 from llama_client.testing import FakeProvider
 
 
@@ -87,3 +89,52 @@ def test_wherever_a_job_is_cancelled_the_next_one_can_begin(after: int, tmp_path
                 return receipt.answered + receipt.earlier
 
         assert asyncio.run(cancelled()) == len(rows)
+
+
+def test_a_run_that_is_cancelled_while_its_output_is_written_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = ["row 0", "row 1"]
+    is_there = threading.Event()
+    replace = os.replace
+
+    def slow(part: Path, target: Path) -> None:
+        replace(part, target)
+        if Path(target).name == "out.jsonl":
+            is_there.set()
+            time.sleep(0.2)
+
+    monkeypatch.setattr(os, "replace", slow)
+    with FakeProvider() as fake:
+        fake.always("fine")
+
+        async def cancelled() -> int:
+            async with AsyncLlamaClient(fake.config()) as client:
+                task = asyncio.ensure_future(client.bulk(rows).run(tmp_path / "out.jsonl"))
+                await asyncio.to_thread(is_there.wait)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+                # Not even here is the file another one's.
+                return (await client.bulk(rows).run(tmp_path / "out.jsonl")).earlier
+
+        assert asyncio.run(cancelled()) == len(rows)
+
+
+def test_a_process_that_ends_right_behind_its_output_may_write_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class EndedError(BaseException):
+        pass
+
+    def ended(folder: Path) -> None:
+        raise EndedError
+
+    with FakeProvider() as fake, LlamaClient(fake.config()) as client:
+        fake.always("fine")
+        with monkeypatch.context() as patch:
+            patch.setattr(whole_files, "_sync_folder", ended)
+            with pytest.raises(EndedError):
+                client.bulk(["row 0"]).run(tmp_path / "out.jsonl")
+        assert (tmp_path / "out.jsonl").exists()
+        assert client.bulk(["row 0"]).run(tmp_path / "out.jsonl").earlier == 1

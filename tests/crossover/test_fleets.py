@@ -743,7 +743,7 @@ def test_hours_are_the_last_column_of_a_file(content: str, hours: list[float], t
         (b'0,"1,234"\n1,5\n', "line 1: must be a number of tokens, got '1,234'; write it plainly"),
         (b'0,5\n1,"1,234,567"\n', "line 2: must be a number of tokens, got '1,234,567'; write it plainly"),
         (b"t;tokens\n0;1.234,5\n", "line 2: must be a number of tokens, got '1.234,5'; write it plainly"),
-        (b'1\n"' + b"2" * 200_000 + b'"\n', "line 2: must be a number of tokens, got "),
+        (b'1\n"' + b"2" * 200_000 + b'"\n', "line 2: must be a number of tokens"),
         (b"1\n-2\n", "line 2: must be a number of tokens from 0 to 1e24"),
         (b"nan\n", "line 1: must be a number of tokens from 0 to 1e24"),
         (b"tokens\n", "must have an hour with a load"),

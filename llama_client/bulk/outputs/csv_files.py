@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
@@ -33,9 +33,9 @@ class CsvWriter:
         self._delimiter = delimiter
         self._needs_quotes = re.compile(f'[{delimiter}"\r\n]')
 
-    def write(self, path: Path, results: Iterator[BulkResult]) -> None:
+    def write(self, path: Path, results: Iterator[BulkResult], *, claim: Callable[[], object] | None = None) -> None:
         with (
-            whole_file(path, replace=self._replace) as file,
+            whole_file(path, replace=self._replace, claim=claim) as file,
             columns_of(self._rows, results, path.resolve().parent) as columns,
         ):
             given, added = list(columns.given), columns.added

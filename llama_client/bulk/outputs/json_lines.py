@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,9 @@ class JsonLinesWriter:
         self._rows = rows
         self._replace = replace
 
-    def write(self, path: Path, results: Iterator[BulkResult]) -> None:
+    def write(self, path: Path, results: Iterator[BulkResult], *, claim: Callable[[], object] | None = None) -> None:
         lines = map(batch_line, results) if self._rows.is_batch else self._table_lines(results)
-        with whole_file(path, replace=self._replace) as file:
+        with whole_file(path, replace=self._replace, claim=claim) as file:
             for line in lines:
                 file.write(encoded(to_json(line) + "\n"))
 

@@ -34,10 +34,10 @@ class ParquetWriter:
         self._replace = replace
         self._arrow = pyarrow_for("Parquet")
 
-    def write(self, path: Path, results: Iterator[BulkResult]) -> None:
+    def write(self, path: Path, results: Iterator[BulkResult], *, claim: Callable[[], object] | None = None) -> None:
         arrow = self._arrow
         with (
-            whole_file(path, replace=self._replace) as file,
+            whole_file(path, replace=self._replace, claim=claim) as file,
             columns_of(self._rows, results, path.resolve().parent) as columns,
         ):
             schema = self._schema(columns)

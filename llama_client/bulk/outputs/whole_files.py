@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -39,8 +39,14 @@ def require_writable(path: Path, *, replace: bool) -> None:
 
 
 @contextmanager
-def whole_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
-    """A file to write to, which takes the place of `path` at the end of the block; nothing is left where it fails."""
+def whole_file(path: Path, *, replace: bool, claim: Callable[[], object] | None) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of `path` at the end of the block; nothing is left where it fails.
+
+    Args:
+        path: Where.
+        replace: Whether a file that is there is replaced.
+        claim: Called right before it takes its place: notes whose the file is, whatever ends this process then.
+    """
     require_writable(path, replace=replace)
     # A link stays one: what it leads to is replaced.
     target = path.resolve()
@@ -54,6 +60,8 @@ def whole_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
             handle.flush()
             os.fsync(handle.fileno())
         require_writable(path, replace=replace)
+        if claim is not None:
+            claim()
         os.replace(part, target)
         _sync_folder(target.parent)
     except OSError as error:
